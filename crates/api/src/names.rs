@@ -1,0 +1,30 @@
+//! Names that more than one program relies on.
+
+/// The group of every custom resource.
+pub const GROUP: &str = "atoll.dev";
+/// The version in which resources are served and stored.
+pub const VERSION: &str = "v1alpha1";
+
+/// The namespace of Atoll's own pods, secrets and settings.
+pub const SYSTEM_NAMESPACE: &str = "atoll-system";
+
+/// Label on every object that belongs to an installed app; its value is the
+/// name of the app's `Instance`.
+pub const INSTANCE_LABEL: &str = "atoll.dev/instance";
+
+/// The domain under which tenants' apps are served. Browsers and curl resolve
+/// every name below `localhost` to this machine without DNS.
+pub const APPS_DOMAIN: &str = "atollapps.localhost";
+/// The desktop's host: another site than the apps', so that no app can ride on
+/// the desktop's cookies.
+pub const DESKTOP_HOST: &str = "atoll.localhost";
+
+/// The Service of the default gateway, in [`SYSTEM_NAMESPACE`].
+pub const GATEWAY_SERVICE: &str = "gateway";
+/// The `kubernetes.io/tls` Secret with the certificate for `*.APPS_DOMAIN`, in
+/// [`SYSTEM_NAMESPACE`].
+pub const GATEWAY_CERTIFICATE: &str = "gateway-certificate";
+/// The class by which an Ingress names our gateway; it is the default one.
+pub const INGRESS_CLASS: &str = "atoll";
+/// The controller name in our IngressClass and GatewayClass.
+pub const GATEWAY_CONTROLLER: &str = "atoll.dev/gateway";
