@@ -1,1 +1,90 @@
-fn main() {}
+//! `atolld`, the one program inside the cluster. It runs as one of its roles:
+//! `controller`, `gateway` or `agent`.
+//!
+//! It assembles: what a role does is in the crate of that name, or, while it is
+//! small, in the module of that name here.
+
+mod agent;
+mod controller;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// A role of Atoll inside the cluster.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Keep what is there as the resources say
+    Controller(controller::Arguments),
+    /// Serve every app's address
+    Gateway {
+        #[arg(long, default_value = "0.0.0.0:8080")]
+        http: SocketAddr,
+        #[arg(long, default_value = "0.0.0.0:8443")]
+        https: SocketAddr,
+        /// Readiness and metrics
+        #[arg(long, default_value = "0.0.0.0:9090")]
+        admin: SocketAddr,
+        /// Where what is known is kept over a restart
+        #[arg(long)]
+        snapshot: Option<PathBuf>,
+    },
+    /// Do on a node what only it can do
+    Agent(agent::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,tower=warn,pingora=warn")),
+        )
+        .init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed already");
+    }
+    // Few threads: there are many roles on a node, and none computes much.
+    let threads = match &arguments.role {
+        Role::Gateway { .. } => std::thread::available_parallelism().map_or(2, usize::from),
+        _ => 1,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(run(arguments.role))
+}
+
+async fn run(role: Role) -> anyhow::Result<()> {
+    let client = kube::Client::try_default().await?;
+    let stopped = stopped()?;
+    match role {
+        Role::Controller(arguments) => controller::run(client, arguments, stopped).await,
+        Role::Agent(arguments) => agent::run(client, arguments, stopped).await,
+        Role::Gateway { http, https, admin, snapshot } => {
+            let config = gateway::Config { http, https, admin, snapshot, ..gateway::Config::default() };
+            Ok(gateway::run(client, config, stopped).await?)
+        }
+    }
+}
+
+/// Completes when the process is asked to end.
+fn stopped() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

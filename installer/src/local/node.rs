@@ -1,0 +1,251 @@
+//! A node from the host's side: starting it, looking at it, ending it, and
+//! running commands in it.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::init::NodeConfig;
+use super::{cgroup, network};
+use crate::{Error, Result, command};
+
+/// A node's first process, as the host sees it. The start time tells it from a
+/// later process that was given the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The pid in the host's namespace.
+    pub pid: i32,
+    /// When it started, in the kernel's ticks since boot.
+    start: u64,
+}
+
+impl Process {
+    /// Looks a running process up.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        parse_stat(&stat).filter(|(state, _)| *state != 'Z').map(|(_, start)| Self { pid, start })
+    }
+
+    /// Reads what [`Process::save`] wrote; `None` when that process has ended.
+    pub fn load(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        let (pid, start) = text.trim().split_once(' ')?;
+        let known = Self { pid: pid.parse().ok()?, start: start.parse().ok()? };
+        (Self::of(known.pid) == Some(known)).then_some(known)
+    }
+
+    /// Writes the process down.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        crate::record::write_atomically(file, format!("{} {}\n", self.pid, self.start).as_bytes(), 0o600)
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn end(&self, signal: Signal, limit: Duration) -> Result<()> {
+        let _ = kill(Pid::from_raw(self.pid), signal);
+        let started = Instant::now();
+        while Self::of(self.pid) == Some(*self) {
+            if started.elapsed() > limit {
+                return Err(Error::Timeout {
+                    what: format!("process {} to end", self.pid),
+                    seconds: limit.as_secs(),
+                    remedy: "see what holds it with `ps`, and run `atoll down` again".into(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// The state letter and the start time of a `/proc/PID/stat` line (proc(5)).
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let after = stat.rsplit_once(") ")?.1;
+    let fields: Vec<&str> = after.split(' ').collect();
+    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
+}
+
+fn init_file(directory: &Path) -> PathBuf {
+    directory.join("init.pid")
+}
+
+fn keeper_file(directory: &Path) -> PathBuf {
+    directory.join("keeper.pid")
+}
+
+/// The node's first process, when it runs.
+pub fn running(directory: &Path) -> Option<Process> {
+    Process::load(&init_file(directory))
+}
+
+/// Starts a node that doesn't run, and waits until its services may start.
+pub fn start(config: &NodeConfig) -> Result<Process> {
+    if let Some(process) = running(&config.directory) {
+        return Ok(process);
+    }
+    let text = serde_json::to_vec_pretty(config)
+        .map_err(|source| Error::State { path: config.directory.join("node.json"), source })?;
+    crate::record::write_atomically(&config.directory.join("node.json"), &text, 0o600)?;
+    let _ = fs::remove_file(init_file(&config.directory));
+
+    let log = config.directory.join("node.log");
+    let output = fs::File::create(&log).map_err(Error::file("creating", &log))?;
+    let errors = output.try_clone().map_err(Error::file("creating", &log))?;
+    let this = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
+    let mut keeper = Command::new(this)
+        .arg0("atoll-node")
+        .args(["internal", "keep-node"])
+        .arg(&config.directory)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Error::Command { command: "atoll internal keep-node".into(), reason: error.to_string() })?;
+
+    let limit = Duration::from_secs(60);
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if let Some(process) = running(&config.directory) {
+            let ready = format!("/proc/{}/root/run/atoll/ready", process.pid);
+            if Path::new(&ready).exists() {
+                return Ok(process);
+            }
+        }
+        if let Ok(Some(status)) = keeper.try_wait() {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            return Err(Error::Command {
+                command: format!("starting node {}", config.name),
+                reason: format!("{status}: {last} (all of it in {})", log.display()),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::Timeout {
+        what: format!("node {} to start", config.name),
+        seconds: limit.as_secs(),
+        remedy: format!("see {}", log.display()),
+    })
+}
+
+/// Keeps a node: places it in its cgroups, starts its first process, gives it
+/// its link, and waits for its end, so that it leaves no zombie. Runs as a
+/// process of its own.
+pub fn keep(directory: &Path) -> Result<()> {
+    let config = NodeConfig::load(directory)?;
+    // Away from the terminal: Ctrl-C there must not end a node.
+    let _ = nix::unistd::setsid();
+    if let Some(own) = Process::of(i32::try_from(std::process::id()).unwrap_or_default()) {
+        own.save(&keeper_file(directory))?;
+    }
+    cgroup::enter(&config.cgroups, &config.cluster, &config.name)?;
+    unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("making the node's process namespace"))?;
+    let this = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
+    let mut init = Command::new(this)
+        .arg0("atoll-init")
+        .args(["internal", "init"])
+        .arg(directory)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin")
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::Command { command: "atoll internal init".into(), reason: error.to_string() })?;
+    let pid = init.id();
+    let given = give_link(&config, pid);
+    if let Err(error) = given {
+        let _ = init.kill();
+        let _ = init.wait();
+        return Err(error);
+    }
+    let status = init.wait().map_err(Error::file("waiting for", "the node's first process"))?;
+    tracing::warn!(node = config.name, %status, "node ended");
+    Err(Error::Command { command: format!("node {}", config.name), reason: status.to_string() })
+}
+
+/// Waits until the first process has a network of its own and connects it.
+fn give_link(config: &NodeConfig, pid: u32) -> Result<()> {
+    let own = fs::read_link("/proc/self/ns/net").map_err(Error::file("reading", "/proc/self/ns/net"))?;
+    let started = Instant::now();
+    loop {
+        let theirs = format!("/proc/{pid}/ns/net");
+        match fs::read_link(&theirs) {
+            Ok(namespace) if namespace != own => break,
+            Ok(_) if started.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(_) => {
+                return Err(Error::Timeout {
+                    what: format!("the network namespace of node {}", config.name),
+                    seconds: 10,
+                    remedy: "run `atoll doctor` to see what the machine lacks".into(),
+                });
+            }
+            Err(error) => return Err(Error::file("reading", theirs)(error)),
+        }
+    }
+    network::connect(config, pid)?;
+    let process = Process::of(i32::try_from(pid).unwrap_or_default()).ok_or_else(|| Error::Command {
+        command: format!("node {}", config.name),
+        reason: "its first process ended at once".into(),
+    })?;
+    process.save(&init_file(&config.directory))
+}
+
+/// Ends a node and all that runs in it.
+pub fn stop(directory: &Path) -> Result<()> {
+    let limit = Duration::from_secs(10);
+    // With the first process of a process namespace all the others go.
+    if let Some(process) = running(directory) {
+        process.end(Signal::SIGKILL, limit)?;
+    }
+    if let Some(keeper) = Process::load(&keeper_file(directory)) {
+        keeper.end(Signal::SIGTERM, limit)?;
+    }
+    Ok(())
+}
+
+/// A command that runs in the node.
+pub fn inside(process: Process, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .args(["--target", &process.pid.to_string()])
+        .args(["--mount", "--net", "--uts", "--ipc", "--cgroup", "--pid", "--"])
+        .args(["/usr/bin/env", "-i", "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME=/root"])
+        .arg(program);
+    command
+}
+
+/// Runs a shell line in the node and returns what it prints.
+pub fn shell(process: Process, line: &str) -> Result<String> {
+    command::run(inside(process, "sh").args(["-ec", line]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 1";
+        assert_eq!(parse_stat(stat), Some(('S', 987_654)));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn a_pid_that_was_given_to_another_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x.pid");
+        let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        own.save(&file).unwrap();
+        assert_eq!(Process::load(&file), Some(own));
+        Process { start: own.start + 1, ..own }.save(&file).unwrap();
+        assert_eq!(Process::load(&file), None);
+    }
+}
