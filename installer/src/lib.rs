@@ -1,1 +1,3 @@
 //! installer
+pub mod image;
+pub mod progress;
