@@ -1,0 +1,200 @@
+//! Building a cluster image.
+//!
+//! A Kubefile names parts (`COPY --from=PART`); each part is made once for each
+//! state of its inputs and kept under its key ([`part`]); each `COPY` becomes one
+//! layer ([`assemble`]), which is packed once for each state of what it copies.
+
+mod assemble;
+mod command;
+mod container;
+mod debian;
+mod go;
+mod manifests;
+pub(crate) mod part;
+mod rust;
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::part::{Part, Parts};
+use super::kubefile::Kubefile;
+use super::store::default_cache_dir;
+use super::{Error, Image, Reference, Result, Store, oci};
+use crate::image::error::Context as _;
+use crate::progress::Progress;
+
+/// The name of the image that the product's own Kubefile makes.
+pub const DEFAULT_NAME: &str = "atoll/cluster:latest";
+
+/// A program that a build calls, and where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RequiredPackage {
+    /// The Debian package.
+    pub package: &'static str,
+    /// The program in it.
+    pub command: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
+/// What must be installed before [`build()`] with the product's own Kubefile.
+pub const REQUIRED_PACKAGES: &[RequiredPackage] = &[
+    RequiredPackage { package: "mmdebstrap", command: "mmdebstrap", purpose: "node and container images from Debian packages" },
+    RequiredPackage { package: "buildah", command: "buildah", purpose: "container images" },
+    RequiredPackage { package: "gcc", command: "cc", purpose: "linking atolld and pause" },
+    RequiredPackage { package: "python3-venv", command: "python3", purpose: "Go's toolchain, where the machine has none that is new enough" },
+];
+
+/// What to build, from what, into where.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The checkout of the product: where `images/` and `crates/atolld` are.
+    pub source: PathBuf,
+    /// Somebody's own Kubefile; its folder is the context. Without one, the
+    /// product's.
+    pub kubefile: Option<PathBuf>,
+    /// The image's name in the store.
+    pub name: String,
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// Fetch nothing: fail when a part isn't in the cache.
+    pub offline: bool,
+}
+
+impl BuildOptions {
+    /// The product's own image, in the ordinary cache.
+    pub fn new(source: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            kubefile: None,
+            name: DEFAULT_NAME.to_owned(),
+            cache: default_cache_dir(),
+            offline: false,
+        }
+    }
+}
+
+/// Builds a cluster image and puts it into the store. What was built before and
+/// has not changed is not built again.
+pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
+    let name = match Reference::parse(&options.name)? {
+        Reference::Name(name) => name,
+        Reference::Digest(_) => {
+            return Err(Error::Reference { text: options.name.clone(), why: "an image is built under a name" });
+        }
+    };
+    let source = std::path::absolute(&options.source).on("finding", &options.source)?;
+    let store = Store::open(&options.cache)?;
+    let file = options.kubefile.clone().unwrap_or_else(|| source.join("images/Kubefile"));
+    let file = std::path::absolute(&file).on("finding", &file)?;
+    let text = std::fs::read_to_string(&file).on("reading", &file)?;
+
+    let builder = Builder {
+        parts: Parts::new(store.cache())?,
+        cache: store.cache().to_owned(),
+        source,
+        offline: options.offline,
+        progress,
+        go: OnceCell::new(),
+        tags: OnceCell::new(),
+    };
+    let _building = builder.parts.lock(|why| progress.update(why, None, None))?;
+    let args = builder.args(&text)?;
+    let kubefile = Kubefile::parse(&text, &file, &args)?;
+
+    // A part that turns out damaged is thrown away and made again, once.
+    let mut again = true;
+    loop {
+        let attempt = builder
+            .parts_of(&kubefile, &file)
+            .and_then(|parts| assemble::assemble(&store, &kubefile, &file, &parts, &name, progress));
+        match attempt {
+            Err(Error::DamagedBlob { path, .. }) if again && path.starts_with(builder.parts.dir()) => {
+                progress.step(&format!("{} is damaged in the cache: building it again", path.display()));
+                again = false;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What all parts of one build share.
+pub(crate) struct Builder<'a> {
+    source: PathBuf,
+    cache: PathBuf,
+    offline: bool,
+    progress: &'a dyn Progress,
+    parts: Parts,
+    go: OnceCell<go::Toolchain>,
+    tags: OnceCell<BTreeMap<String, String>>,
+}
+
+impl Builder<'_> {
+    fn images(&self) -> PathBuf {
+        self.source.join("images")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.cache.join("logs").join(format!("{name}.log"))
+    }
+
+    /// What a Kubefile's `ARG` can take: the target's processor, and Kubernetes'
+    /// version where the checkout is at hand.
+    fn args(&self, text: &str) -> Result<BTreeMap<String, String>> {
+        let mut args = BTreeMap::from([("TARGETARCH".to_owned(), oci::this_architecture().to_owned())]);
+        if text.contains("KUBERNETES_VERSION") {
+            args.insert("KUBERNETES_VERSION".to_owned(), go::kubernetes_version(&self.images())?);
+        }
+        Ok(args)
+    }
+
+    fn parts_of(&self, kubefile: &Kubefile, file: &Path) -> Result<BTreeMap<String, Part>> {
+        let mut parts = BTreeMap::new();
+        for copy in &kubefile.copies {
+            if let Some(name) = &copy.from {
+                if !parts.contains_key(name) {
+                    let part = self.part(name, file, copy.line)?;
+                    parts.insert(name.clone(), part);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Makes or finds what `COPY --from=<name>` copies from.
+    fn part(&self, name: &str, file: &Path, line: usize) -> Result<Part> {
+        if let Some(group) = name.strip_prefix("images-") {
+            return self.group(group);
+        }
+        match name {
+            "debian" => self.node_base(),
+            "manifests" => self.manifests(),
+            "atolld" => self.atolld(),
+            "pause" => self.pause(),
+            _ => match go::SETS.iter().find(|set| set.part == name) {
+                Some(set) => self.go_programs(set),
+                None => Err(Error::Kubefile {
+                    file: file.to_owned(),
+                    line,
+                    why: format!(
+                        "there is no part {name:?}: there are debian, manifests, images-<group>, atolld, pause, {}",
+                        go::SETS.iter().map(|s| s.part).collect::<Vec<_>>().join(", ")
+                    ),
+                }),
+            },
+        }
+    }
+
+    fn require(&self, program: &str) -> Result<()> {
+        let there = std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+        if there {
+            return Ok(());
+        }
+        let package = REQUIRED_PACKAGES.iter().find(|p| p.command == program).map_or(program, |p| p.package);
+        Err(Error::MissingProgram { program: program.to_owned(), package: package.to_owned() })
+    }
+}

@@ -1,0 +1,100 @@
+//! The parts that are Rust: `atolld` by cargo, `pause` by the compiler alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Builder;
+use super::command::{ask, run};
+use super::part::{Key, Part};
+use crate::image::blobs::{link_or_copy, set_mode};
+use crate::image::error::Context as _;
+use crate::image::{Error, Result, oci};
+
+impl Builder<'_> {
+    /// `atolld`, whose key is what cargo made of it: cargo knows best what changed.
+    pub(super) fn atolld(&self) -> Result<Part> {
+        self.progress.step("building atolld");
+        let log = self.log("atolld");
+        let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+        let mut tree = Command::new(&cargo);
+        tree.current_dir(&self.source).args(["tree", "--package=atolld", "--edges=normal,build", "--prefix=none", "--format={p}"]);
+        tree.arg("--offline");
+        let total = ask(&mut tree, "listing atolld's crates", &log).ok().map(|listed| {
+            let mut crates: Vec<_> = listed.lines().map(|l| l.trim_end_matches(" (*)")).collect();
+            crates.sort_unstable();
+            crates.dedup();
+            crates.len() as u64
+        });
+        let mut build = Command::new(&cargo);
+        build.current_dir(&self.source).args(["build", "--release", "--locked", "--package=atolld", "--bin=atolld"]);
+        build.arg("--message-format=json-render-diagnostics");
+        if self.offline {
+            build.arg("--offline");
+        }
+        let mut executable = None;
+        let mut built = 0;
+        run(&mut build, "building atolld", &log, self.progress, |line, state| {
+            let said = line.trim();
+            if let Some(name) = said.strip_prefix("Compiling ") {
+                built += 1;
+                state.detail = format!("crates compiled; {name}");
+                state.done = Some(built);
+                state.total = total.map(|total| total.max(built));
+            } else if said.starts_with("Downloading ") || said.starts_with("Downloaded ") {
+                state.detail = said.to_owned();
+            } else if said.starts_with('{') && said.contains("\"executable\":\"") {
+                let message: Option<serde_json::Value> = serde_json::from_str(said).ok();
+                if let Some(path) = message.as_ref().and_then(|m| m.get("executable")).and_then(|p| p.as_str()) {
+                    executable = Some(PathBuf::from(path));
+                }
+            }
+        })?;
+        let executable = executable.ok_or_else(|| Error::Build {
+            what: "atolld".to_owned(),
+            why: format!("cargo named no program; see {}", log.display()),
+        })?;
+        let key = Key::new("atolld 2")
+            .with("architecture", oci::this_architecture())
+            .with_file("program", &executable)?
+            .finish();
+        self.parts.get("atolld", &key, |into| {
+            let to = place(into, "atolld")?;
+            std::fs::copy(&executable, &to).map(drop).on("writing", &to)?;
+            set_mode(&to, 0o755)
+        })
+    }
+
+    /// The program of every pod's first container: static, and of one file.
+    pub(super) fn pause(&self) -> Result<Part> {
+        let source = self.images().join("pause/pause.rs");
+        let log = self.log("pause");
+        let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+        let version = ask(Command::new(&rustc).current_dir(&self.source).arg("--version"), "asking for rustc's version", &log)?;
+        let flags = ["--edition=2024", "-Copt-level=z", "-Cpanic=abort", "-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-Clto"];
+        let key = Key::new("pause 1")
+            .with("architecture", oci::this_architecture())
+            .with("rustc", version)
+            .with("flags", flags.join(" "))
+            .with_file("source", &source)?
+            .finish();
+        self.parts.get("pause", &key, |into| {
+            self.require("cc")?;
+            self.progress.step("building pause");
+            let to = place(into, "pause")?;
+            let work = tempfile::tempdir().on("making", Path::new("a temporary folder"))?;
+            let made = work.path().join("pause");
+            let mut command = Command::new(&rustc);
+            command.current_dir(&self.source).args(flags).arg("--remap-path-prefix").arg(format!("{}=.", self.source.display()));
+            command.arg("-o").arg(&made).arg(&source);
+            run(&mut command, "building pause", &log, self.progress, |_, _| {})?;
+            link_or_copy(&made, &to)?;
+            set_mode(&to, 0o755)
+        })
+    }
+}
+
+fn place(into: &Path, name: &str) -> Result<PathBuf> {
+    let dir = into.join("usr/bin");
+    std::fs::create_dir_all(&dir).on("making", &dir)?;
+    Ok(dir.join(name))
+}
