@@ -1,1 +1,233 @@
-//! gateway
+//! The cloud's front door: serves Ingress and HTTPRoute by host and path, with
+//! TLS, straight to the endpoints. One object's change costs that object's work
+//! and no running request.
+//!
+//! Data flows one way: [`watch`] hears of objects, [`object`] trims them,
+//! [`index`] applies each to the [`table`], and [`proxy`] looks requests up in
+//! it, on connections that [`listen`] has accepted. Start reading at [`index`].
+//!
+//! It must not know of accounts, plans or money; it writes nothing to the
+//! Kubernetes API (status is the controller's); and below [`watch`] nothing
+//! knows that there is an API server.
+
+mod admin;
+mod authority;
+pub mod backend;
+pub mod certificate;
+pub mod error;
+pub mod gateway_api;
+pub mod index;
+pub mod listen;
+pub mod metrics;
+pub mod object;
+mod page;
+mod proxy;
+pub mod route;
+pub mod snapshot;
+mod stream;
+pub mod table;
+pub mod watch;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+pub use error::Error;
+use index::{Index, Scope};
+use listen::Server;
+use metrics::Metrics;
+use object::{Id, Kind};
+use snapshot::Snapshot;
+use table::Table;
+use watch::{Change, Heard};
+
+/// How long requests that are under way may take to finish after a stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The snapshot is written at most this often.
+const SNAPSHOT: Duration = Duration::from_secs(3);
+/// Changes that wait to be applied; a full channel slows the watches down.
+const WAITING: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub admin: SocketAddr,
+    /// The port of `https://` as clients see it, for redirects.
+    pub public_https_port: u16,
+    /// The directory of the snapshot; None: there is none.
+    pub snapshot: Option<PathBuf>,
+    pub system_namespace: String,
+    /// The Secret, in the system's namespace, that is served where a host has none.
+    pub default_certificate: String,
+    pub ingress_class: String,
+    /// The controller's name in GatewayClasses.
+    pub controller: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        Self {
+            http: any(8080),
+            https: any(8443),
+            admin: any(9090),
+            public_https_port: 443,
+            snapshot: None,
+            system_namespace: api::names::SYSTEM_NAMESPACE.to_owned(),
+            default_certificate: api::names::GATEWAY_CERTIFICATE.to_owned(),
+            ingress_class: api::names::INGRESS_CLASS.to_owned(),
+            controller: api::names::GATEWAY_CONTROLLER.to_owned(),
+        }
+    }
+}
+
+/// Serves until `shutdown` is done, then lets requests finish.
+pub async fn run(
+    client: kube::Client,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let table = Arc::new(Table::default());
+    let metrics = Arc::new(Metrics::default());
+    let server = Server::new(table.clone(), metrics.clone(), config.public_https_port)?;
+    let scope = Scope {
+        ingress_class: config.ingress_class,
+        controller: config.controller,
+        default_certificate: Id::new(config.system_namespace, config.default_certificate),
+    };
+    let mut index = Index::new(scope, table.clone());
+    let http = bind(config.http).await?;
+    let https = bind(config.https).await?;
+    let admin_listener = bind(config.admin).await?;
+    tracing::info!(http = %config.http, https = %config.https, admin = %config.admin, "listening");
+
+    let snapshot = config.snapshot.map(Snapshot::new);
+    let loaded = load(snapshot.as_ref(), &mut index);
+    let admin = Arc::new(admin::Admin { table, metrics: metrics.clone(), ready: AtomicBool::new(false) });
+    let admin_task = tokio::spawn(admin.clone().serve(admin_listener));
+
+    let (to, from) = mpsc::channel(WAITING);
+    let watches = watch::start(&client, &to);
+    drop(to);
+    let (synced, is_synced) = tokio::sync::oneshot::channel();
+    let applying = tokio::spawn(apply(index, from, snapshot, metrics, synced));
+
+    // Until it is known what to serve, connections wait in the sockets' queues
+    // rather than being told that there is nothing.
+    let opened = async {
+        if !loaded {
+            let _ = is_synced.await;
+        }
+        let listen = |listener, address, tls| {
+            server.listen(listener, tls).map_err(|source| Error::Listen { address, source })
+        };
+        let open = (listen(http, config.http, false)?, listen(https, config.https, true)?);
+        admin.ready.store(true, Ordering::Release);
+        tracing::info!(hosts = admin.table.hosts.len(), from_snapshot = loaded, "serving");
+        std::future::pending::<()>().await;
+        drop(open);
+        Ok(())
+    };
+    let result = tokio::select! {
+        result = opened => result,
+        () = shutdown => Ok(()),
+    };
+    admin.ready.store(false, Ordering::Release);
+    server.drain(PATIENCE).await;
+    // The last changes are saved before the channel's end is reached.
+    drop(watches);
+    if let Err(error) = applying.await {
+        tracing::warn!(%error, "the index did not end in order");
+    }
+    admin_task.abort();
+    result
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Whether there was a snapshot to serve from.
+fn load(snapshot: Option<&Snapshot>, index: &mut Index) -> bool {
+    match snapshot.map(Snapshot::load) {
+        None | Some(Ok(None)) => false,
+        Some(Ok(Some(objects))) => {
+            let count = objects.len();
+            objects.into_iter().for_each(|object| index.apply(object));
+            tracing::info!(objects = count, "serving from the snapshot until the watches are in sync");
+            true
+        }
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the snapshot is not used");
+            false
+        }
+    }
+}
+
+/// Owns the index: applies changes as they come and saves what has changed.
+async fn apply(
+    mut index: Index,
+    mut changes: mpsc::Receiver<Heard>,
+    snapshot: Option<Snapshot>,
+    metrics: Arc<Metrics>,
+    synced: tokio::sync::oneshot::Sender<()>,
+) {
+    let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
+    let mut synced = Some(synced);
+    let mut saved = index.generation();
+    let mut tick = tokio::time::interval(SNAPSHOT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = changes.recv() => {
+                let Some((change, at)) = heard else { break };
+                match change {
+                    Change::Apply(object) => {
+                        index.apply(*object);
+                        metrics.effect(at.elapsed());
+                    }
+                    Change::Delete(kind, id) => {
+                        index.delete(kind, &id);
+                        metrics.effect(at.elapsed());
+                    }
+                    Change::Listed(kind, listed) => {
+                        index.retain(kind, &listed);
+                        missing.remove(&kind);
+                    }
+                    Change::Absent(kind) => {
+                        missing.remove(&kind);
+                    }
+                }
+                if missing.is_empty() && let Some(synced) = synced.take() {
+                    let _ = synced.send(());
+                }
+            }
+            // What is not in sync yet would replace a fuller snapshot.
+            _ = tick.tick(), if missing.is_empty() => {
+                save(&index, &mut saved, snapshot.as_ref()).await;
+            }
+        }
+    }
+    if missing.is_empty() {
+        save(&index, &mut saved, snapshot.as_ref()).await;
+    }
+}
+
+async fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) {
+    let Some(snapshot) = snapshot.filter(|_| *saved != index.generation()) else { return };
+    *saved = index.generation();
+    let (snapshot, objects) = (snapshot.clone(), index.objects());
+    let writing = tokio::task::spawn_blocking(move || snapshot.save(&objects));
+    if let Ok(Err(error)) = writing.await {
+        tracing::warn!(%error, "the snapshot was not written");
+    }
+}

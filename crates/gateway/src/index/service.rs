@@ -1,0 +1,109 @@
+//! Services, their slices and the backends that routes use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::object::{EndpointSlice, Id, PortRef, ServicePort};
+
+#[derive(Default)]
+struct State {
+    /// None: no such Service.
+    ports: Option<Vec<ServicePort>>,
+    slices: BTreeMap<String, EndpointSlice>,
+    /// With the number of routes' references.
+    backends: HashMap<PortRef, (Arc<Backend>, usize)>,
+}
+
+impl State {
+    fn endpoints(&self, port: &PortRef) -> Vec<SocketAddr> {
+        let wanted = self.ports.iter().flatten().find(|candidate| match port {
+            PortRef::Number(number) => candidate.number == *number,
+            PortRef::Name(name) => candidate.name == *name,
+        });
+        let Some(wanted) = wanted else { return Vec::new() };
+        let mut endpoints: Vec<SocketAddr> = self
+            .slices
+            .values()
+            .flat_map(|slice| {
+                let ports = slice.ports.iter().filter(|(name, _)| *name == wanted.name);
+                ports.flat_map(|(_, port)| {
+                    slice.addresses.iter().map(|address| SocketAddr::new(*address, *port))
+                })
+            })
+            .collect();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        endpoints
+    }
+
+    fn refresh(&self) {
+        for (port, (backend, _)) in &self.backends {
+            backend.set(self.endpoints(port));
+        }
+    }
+
+    fn unused(&self) -> bool {
+        self.ports.is_none() && self.slices.is_empty() && self.backends.is_empty()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Services(HashMap<Id, State>);
+
+impl Services {
+    fn change(&mut self, service: &Id, change: impl FnOnce(&mut State)) {
+        let state = self.0.entry(service.clone()).or_default();
+        change(state);
+        state.refresh();
+        if state.unused() {
+            self.0.remove(service);
+        }
+    }
+
+    pub fn set_service(&mut self, service: &Id, ports: Option<Vec<ServicePort>>) {
+        self.change(service, |state| state.ports = ports);
+    }
+
+    pub fn set_slice(&mut self, service: &Id, name: &str, slice: Option<EndpointSlice>) {
+        self.change(service, |state| {
+            match slice {
+                Some(slice) => state.slices.insert(name.to_owned(), slice),
+                None => state.slices.remove(name),
+            };
+        });
+    }
+
+    /// The backend for a Service's port, which needn't be there yet. To be
+    /// [released](Self::release) once for each call.
+    pub fn backend(&mut self, service: &Id, port: &PortRef) -> Arc<Backend> {
+        let state = self.0.entry(service.clone()).or_default();
+        if let Some((backend, uses)) = state.backends.get_mut(port) {
+            *uses += 1;
+            return backend.clone();
+        }
+        let backend = Arc::new(Backend::new(service.clone(), port.clone()));
+        backend.set(state.endpoints(port));
+        state.backends.insert(port.clone(), (backend.clone(), 1));
+        backend
+    }
+
+    pub fn release(&mut self, service: &Id, port: &PortRef) {
+        let Some(state) = self.0.get_mut(service) else { return };
+        if let Some((_, uses)) = state.backends.get_mut(port) {
+            *uses -= 1;
+            if *uses == 0 {
+                state.backends.remove(port);
+            }
+        }
+        if state.unused() {
+            self.0.remove(service);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,131 @@
+//! Counters, and their text for Prometheus.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::table::Table;
+
+/// Upper bounds of the histogram of the time from a watch's event to its effect.
+const BOUNDS: [(u64, &str); 8] = [
+    (100, "0.0001"),
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (50_000, "0.05"),
+    (250_000, "0.25"),
+    (1_000_000, "1"),
+];
+
+#[derive(Debug, Default)]
+pub struct Metrics {
+    requests: [AtomicU64; 5],
+    pub connections: AtomicUsize,
+    pub accepted: AtomicU64,
+    pub handshakes_failed: AtomicU64,
+    effect: [AtomicU64; BOUNDS.len()],
+    effect_count: AtomicU64,
+    effect_micros: AtomicU64,
+}
+
+impl Metrics {
+    pub fn request(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(counter) = self.requests.get(class) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A change has taken effect this long after it was heard of.
+    pub fn effect(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        for ((bound, _), bucket) in BOUNDS.iter().zip(&self.effect) {
+            if micros <= *bound {
+                bucket.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.effect_count.fetch_add(1, Ordering::Relaxed);
+        self.effect_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub fn render(&self, table: &Table) -> String {
+        let mut text = String::new();
+        let mut metric = |name: &str, kind: &str, help: &str| {
+            let _ = writeln!(text, "# HELP atoll_gateway_{name} {help}\n# TYPE atoll_gateway_{name} {kind}");
+            std::mem::take(&mut text)
+        };
+        let mut all = metric("requests_total", "counter", "Requests by class of their status.");
+        for (class, count) in (1..).zip(&self.requests) {
+            let count = count.load(Ordering::Relaxed);
+            let _ = writeln!(all, "atoll_gateway_requests_total{{code=\"{class}xx\"}} {count}");
+        }
+        all += &metric("route_requests_total", "counter", "Requests by the object that routed them.");
+        table.owners.for_each(|(kind, id), owner| {
+            for (class, count) in (1..).zip(&owner.requests) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let (namespace, name) = (&id.namespace, &id.name);
+                    let _ = writeln!(
+                        all,
+                        "atoll_gateway_route_requests_total{{kind=\"{kind}\",namespace=\"{namespace}\",name=\"{name}\",code=\"{class}xx\"}} {count}"
+                    );
+                }
+            }
+        });
+        let gauges = [
+            ("connections", "gauge", "Open connections.", self.connections.load(Ordering::Relaxed) as u64),
+            ("connections_total", "counter", "Accepted connections.", self.accepted.load(Ordering::Relaxed)),
+            (
+                "handshakes_failed_total",
+                "counter",
+                "TLS handshakes that failed.",
+                self.handshakes_failed.load(Ordering::Relaxed),
+            ),
+            ("hosts", "gauge", "Hosts in the table.", table.hosts.len() as u64),
+            ("objects", "gauge", "Objects with routes in the table.", table.owners.len() as u64),
+            (
+                "certificates",
+                "gauge",
+                "Hosts with a certificate of their own.",
+                table.certificates.len() as u64,
+            ),
+        ];
+        for (name, kind, help, value) in gauges {
+            all += &metric(name, kind, help);
+            let _ = writeln!(all, "atoll_gateway_{name} {value}");
+        }
+        all += &metric("effect_seconds", "histogram", "From a watch's event to its effect.");
+        for ((_, bound), bucket) in BOUNDS.iter().zip(&self.effect) {
+            let count = bucket.load(Ordering::Relaxed);
+            let _ = writeln!(all, "atoll_gateway_effect_seconds_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let count = self.effect_count.load(Ordering::Relaxed);
+        let sum = Duration::from_micros(self.effect_micros.load(Ordering::Relaxed)).as_secs_f64();
+        let _ = writeln!(all, "atoll_gateway_effect_seconds_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(
+            all,
+            "atoll_gateway_effect_seconds_sum {sum}\natoll_gateway_effect_seconds_count {count}"
+        );
+        all
+    }
+}
+
+/// Counts a connection as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Metrics>);
+
+impl Counted {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.connections.fetch_add(1, Ordering::Relaxed);
+        metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

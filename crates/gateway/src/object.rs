@@ -1,0 +1,385 @@
+//! The few fields of each watched object that routing needs.
+//!
+//! What arrives from the API server is trimmed to these at once: 20,000 whole
+//! Ingresses are ten times the memory, and the snapshot holds what is here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use crate::gateway_api;
+
+/// An object's namespace and name. Cluster-scoped objects have an empty namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Id {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Id {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    Ingress,
+    HttpRoute,
+    Gateway,
+    GatewayClass,
+    Service,
+    EndpointSlice,
+    Secret,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::Ingress,
+        Self::HttpRoute,
+        Self::Gateway,
+        Self::GatewayClass,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Secret,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::HttpRoute => "HTTPRoute",
+            Self::Gateway => "Gateway",
+            Self::GatewayClass => "GatewayClass",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+        }
+    }
+
+    /// Whether the kind may be missing from a cluster altogether.
+    pub fn optional(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::Gateway | Self::GatewayClass)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Object {
+    Ingress(Ingress),
+    HttpRoute(HttpRoute),
+    Gateway(Gateway),
+    GatewayClass(GatewayClass),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Secret(Secret),
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Ingress(_) => Kind::Ingress,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Secret(_) => Kind::Secret,
+        }
+    }
+
+    pub fn id(&self) -> &Id {
+        match self {
+            Self::Ingress(object) => &object.id,
+            Self::HttpRoute(object) => &object.id,
+            Self::Gateway(object) => &object.id,
+            Self::GatewayClass(object) => &object.id,
+            Self::Service(object) => &object.id,
+            Self::EndpointSlice(object) => &object.id,
+            Self::Secret(object) => &object.id,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ingress {
+    pub id: Id,
+    pub created: i64,
+    pub class: Option<String>,
+    /// The `nginx.ingress.kubernetes.io/` ones, without that prefix.
+    pub annotations: BTreeMap<String, String>,
+    pub default_backend: Option<ServiceRef>,
+    pub rules: Vec<IngressRule>,
+    pub tls: Vec<IngressTls>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IngressRule {
+    /// Empty: every host.
+    pub host: String,
+    pub paths: Vec<IngressPath>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IngressPath {
+    pub path: String,
+    pub path_type: PathType,
+    /// None: the backend is not a Service, which we don't serve.
+    pub backend: Option<ServiceRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathType {
+    Exact,
+    Prefix,
+    ImplementationSpecific,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IngressTls {
+    pub hosts: Vec<String>,
+    pub secret: Option<String>,
+}
+
+/// A Service of the same namespace, and one of its ports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRef {
+    pub name: String,
+    pub port: PortRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PortRef {
+    Number(u16),
+    Name(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpRoute {
+    pub id: Id,
+    pub created: i64,
+    pub spec: gateway_api::HTTPRouteSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gateway {
+    pub id: Id,
+    pub created: i64,
+    pub spec: gateway_api::GatewaySpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayClass {
+    pub id: Id,
+    pub controller: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: Id,
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePort {
+    pub name: String,
+    pub number: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointSlice {
+    pub id: Id,
+    pub service: String,
+    /// By the name of the service's port; `targetPort` is resolved here already.
+    pub ports: Vec<(String, u16)>,
+    /// The ones that are ready and not on their way out.
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Secret {
+    pub id: Id,
+    pub certificate: Vec<u8>,
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+const ANNOTATIONS: &str = "nginx.ingress.kubernetes.io/";
+/// The way to name a class before `spec.ingressClassName` was.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+fn created(meta: &ObjectMeta) -> i64 {
+    meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second())
+}
+
+fn service_ref(backend: networking::IngressBackend) -> Option<ServiceRef> {
+    let service = backend.service?;
+    let port = service.port?;
+    let port = match (port.name, port.number) {
+        (Some(name), _) if !name.is_empty() => PortRef::Name(name),
+        (_, Some(number)) => PortRef::Number(u16::try_from(number).ok()?),
+        _ => return None,
+    };
+    Some(ServiceRef { name: service.name, port })
+}
+
+impl From<networking::Ingress> for Object {
+    fn from(ingress: networking::Ingress) -> Self {
+        let id = Id::of(&ingress.metadata);
+        let created = created(&ingress.metadata);
+        let spec = ingress.spec.unwrap_or_default();
+        let mut class = spec.ingress_class_name;
+        let mut annotations = BTreeMap::new();
+        for (name, value) in ingress.metadata.annotations.unwrap_or_default() {
+            if let Some(name) = name.strip_prefix(ANNOTATIONS) {
+                annotations.insert(name.to_owned(), value);
+            } else if name == CLASS_ANNOTATION && class.is_none() {
+                class = Some(value);
+            }
+        }
+        let rules = spec.rules.unwrap_or_default().into_iter().map(|rule| IngressRule {
+            host: rule.host.unwrap_or_default(),
+            paths: rule
+                .http
+                .map(|http| http.paths)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|path| IngressPath {
+                    path: path.path.unwrap_or_default(),
+                    path_type: match path.path_type.as_str() {
+                        "Exact" => PathType::Exact,
+                        "Prefix" => PathType::Prefix,
+                        _ => PathType::ImplementationSpecific,
+                    },
+                    backend: service_ref(path.backend),
+                })
+                .collect(),
+        });
+        let tls = spec
+            .tls
+            .unwrap_or_default()
+            .into_iter()
+            .map(|tls| IngressTls { hosts: tls.hosts.unwrap_or_default(), secret: tls.secret_name });
+        Self::Ingress(Ingress {
+            id,
+            created,
+            class,
+            annotations,
+            default_backend: spec.default_backend.and_then(service_ref),
+            rules: rules.collect(),
+            tls: tls.collect(),
+        })
+    }
+}
+
+impl From<gateway_api::HTTPRoute> for Object {
+    fn from(route: gateway_api::HTTPRoute) -> Self {
+        Self::HttpRoute(HttpRoute {
+            id: Id::of(&route.metadata),
+            created: created(&route.metadata),
+            spec: route.spec,
+        })
+    }
+}
+
+impl From<gateway_api::Gateway> for Object {
+    fn from(gateway: gateway_api::Gateway) -> Self {
+        Self::Gateway(Gateway {
+            id: Id::of(&gateway.metadata),
+            created: created(&gateway.metadata),
+            spec: gateway.spec,
+        })
+    }
+}
+
+impl From<gateway_api::GatewayClass> for Object {
+    fn from(class: gateway_api::GatewayClass) -> Self {
+        Self::GatewayClass(GatewayClass {
+            id: Id::of(&class.metadata),
+            controller: class.spec.controller_name,
+        })
+    }
+}
+
+impl From<core::Service> for Object {
+    fn from(service: core::Service) -> Self {
+        let spec = service.spec.unwrap_or_default();
+        // An ExternalName is a name anywhere in the world: never a backend.
+        let external = spec.type_.as_deref() == Some("ExternalName");
+        let ports = spec.ports.unwrap_or_default().into_iter().filter(|_| !external);
+        Self::Service(Service {
+            id: Id::of(&service.metadata),
+            ports: ports
+                .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+                .filter_map(|port| {
+                    Some(ServicePort {
+                        name: port.name.unwrap_or_default(),
+                        number: u16::try_from(port.port).ok()?,
+                    })
+                })
+                .collect(),
+        })
+    }
+}
+
+impl From<discovery::EndpointSlice> for Object {
+    fn from(slice: discovery::EndpointSlice) -> Self {
+        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL)).cloned();
+        let ports = slice
+            .ports
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|port| Some((port.name.unwrap_or_default(), u16::try_from(port.port?).ok()?)));
+        let ready = slice.endpoints.into_iter().filter(|endpoint| {
+            let conditions = endpoint.conditions.clone().unwrap_or_default();
+            conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
+        });
+        Self::EndpointSlice(EndpointSlice {
+            id: Id::of(&slice.metadata),
+            service: service.unwrap_or_default(),
+            ports: ports.collect(),
+            addresses: ready
+                .flat_map(|endpoint| endpoint.addresses)
+                .filter_map(|address| address.parse().ok())
+                .collect(),
+        })
+    }
+}
+
+impl From<core::Secret> for Object {
+    fn from(secret: core::Secret) -> Self {
+        let mut data = secret.data.unwrap_or_default();
+        let mut take = |key| data.remove(key).map(|bytes| bytes.0).unwrap_or_default();
+        Self::Secret(Secret {
+            id: Id::of(&secret.metadata),
+            certificate: take("tls.crt"),
+            key: take("tls.key"),
+        })
+    }
+}

@@ -1,0 +1,394 @@
+//! One request: checked, looked up, answered or handed to a backend. pingora
+//! does the protocols; this decides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::authority::{Authority, has_dot_segments};
+use crate::backend::Backend;
+use crate::metrics::Metrics;
+use crate::page::Page;
+use crate::route::{HeaderEdit, Redirect, Request, Route, Target};
+use crate::stream::Peer;
+use crate::table::{Found, Table};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Between two reads from a backend, or two writes to it. Long enough for a
+/// WebSocket with a slow heartbeat.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long an unused connection to a backend is kept.
+const KEPT: Duration = Duration::from_secs(60);
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// What a client may claim of how it came here, all of it for others to claim.
+const CLAIMS: [HeaderName; 8] = [
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+    REAL_IP,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-original-forwarded-for"),
+];
+
+pub struct Proxy {
+    pub table: Arc<Table>,
+    pub metrics: Arc<Metrics>,
+    /// The port of `https://` as clients see it.
+    pub https_port: u16,
+}
+
+/// What is decided about one request.
+#[derive(Default)]
+pub struct Decided {
+    host: String,
+    authority: String,
+    route: Option<Arc<Route>>,
+    backend: Option<Arc<Backend>>,
+    tried: Vec<SocketAddr>,
+    received: u64,
+    status: u16,
+}
+
+impl Proxy {
+    /// A page to answer with at once, or None: a backend was chosen.
+    fn decide(&self, session: &Session, decided: &mut Decided) -> Result<Option<Page>> {
+        let head = session.req_header();
+        let Some(peer) = peer(session) else {
+            return Error::e_explain(ErrorType::InternalError, "a connection that isn't ours");
+        };
+        if head.headers.contains_key(header::TRANSFER_ENCODING)
+            && head.version != Version::HTTP_2
+            && names_length(&session.to_h1_raw())
+        {
+            return Page::new(400, "The request has both a Transfer-Encoding and a Content-Length.")
+                .map(Some);
+        }
+        let authority = match head.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => head.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+        };
+        let Some(authority) = authority.and_then(Authority::parse) else {
+            return Page::new(400, "The request names no host that could be read.").map(Some);
+        };
+        decided.authority = authority.text.to_owned();
+        decided.host = authority.host;
+        let path = head.uri.path();
+        if !head.raw_path_is_utf8() || has_dot_segments(path) {
+            return Page::new(400, "The path is not in its plain form.").map(Some);
+        }
+        if let Some(tls) = &peer.tls {
+            let covered = tls.name.as_ref() == Some(&decided.host)
+                || tls.certificate.as_ref().is_some_and(|certificate| certificate.covers(&decided.host));
+            if !covered {
+                let message = format!("This connection was not made for {}.", decided.host);
+                return Page::new(421, &message).map(Some);
+            }
+        }
+        let request = Request {
+            host: &decided.host,
+            path,
+            query: head.uri.query(),
+            method: &head.method,
+            headers: &head.headers,
+            secure: peer.tls.is_some(),
+        };
+        let route = match self.table.find(&request) {
+            Found::Route(route) => route,
+            Found::NoRoute => {
+                return Page::new(404, &format!("{} serves nothing at this path.", decided.host)).map(Some);
+            }
+            Found::NoHost => {
+                return Page::new(404, &format!("There is no app at {}.", decided.host)).map(Some);
+            }
+        };
+        decided.route = Some(route.clone());
+        let action = &route.action;
+        if action.to_https && !request.secure {
+            let redirect =
+                Redirect { scheme: Some("https".into()), port: Some(self.https_port), ..Redirect::default() };
+            return Page::redirect(308, &redirect.location(&route.path, &request, None)).map(Some);
+        }
+        if let Some(redirect) = &action.redirect {
+            let location = redirect.location(&route.path, &request, authority.port);
+            return Page::redirect(redirect.status, &location).map(Some);
+        }
+        if action.limits.body.is_some_and(|limit| length(&head.headers).is_some_and(|length| length > limit))
+        {
+            return Page::new(413, "The request's body is larger than this app takes.").map(Some);
+        }
+        match action.targets.pick() {
+            Some(Target::Service(backend)) => {
+                decided.backend = Some(backend.clone());
+                Ok(None)
+            }
+            Some(Target::Refused(reason)) => {
+                Page::new(500, &format!("{} is not set up to be served: {reason}.", decided.host)).map(Some)
+            }
+            None => Page::new(503, &format!("{} has no backend.", decided.host)).map(Some),
+        }
+    }
+
+    async fn answer(&self, session: &mut Session, page: Page, decided: &mut Decided) -> Result<()> {
+        decided.status = page.head.status.as_u16();
+        let head_only = page.body.is_empty() || session.req_header().method == http::Method::HEAD;
+        session.write_response_header(Box::new(page.head), head_only).await?;
+        if !head_only {
+            session.write_response_body(Some(page.body), true).await?;
+        }
+        Ok(())
+    }
+}
+
+fn peer(session: &Session) -> Option<&Peer> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a raw request head has a Content-Length. pingora has taken it out of
+/// the parsed one when there is a Transfer-Encoding as well.
+fn names_length(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+/// A header map that pingora keeps in step with the letter case it was sent in.
+trait Headers {
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<()>;
+    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<()>;
+    fn take(&mut self, name: &HeaderName);
+}
+
+macro_rules! headers {
+    ($type:ty) => {
+        impl Headers for $type {
+            fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
+                self.insert_header(name, value)
+            }
+            fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
+                self.append_header(name, value).map(drop)
+            }
+            fn take(&mut self, name: &HeaderName) {
+                self.remove_header(name);
+            }
+        }
+    };
+}
+headers!(RequestHeader);
+headers!(ResponseHeader);
+
+fn edit(edit: &HeaderEdit, headers: &mut impl Headers) -> Result<()> {
+    for name in &edit.remove {
+        headers.take(name);
+    }
+    for (name, value) in &edit.set {
+        headers.set(name.clone(), value.clone())?;
+    }
+    for (name, value) in &edit.add {
+        headers.add(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Decided;
+
+    fn new_ctx(&self) -> Self::CTX {
+        Decided::default()
+    }
+
+    async fn request_filter(&self, session: &mut Session, decided: &mut Decided) -> Result<bool> {
+        match self.decide(session, decided)? {
+            Some(page) => {
+                if page.head.status == http::StatusCode::BAD_REQUEST {
+                    session.set_keepalive(None);
+                }
+                self.answer(session, page, decided).await?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, decided: &mut Decided) -> Result<Box<HttpPeer>> {
+        let endpoint = decided.backend.as_ref().and_then(|backend| backend.pick(&decided.tried));
+        let Some(endpoint) = endpoint else {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is ready");
+        };
+        decided.tried.push(endpoint);
+        let limits = decided.route.as_ref().map(|route| route.action.limits.clone()).unwrap_or_default();
+        let mut peer = HttpPeer::new(endpoint, false, String::new());
+        peer.options.connection_timeout = Some(limits.connect.unwrap_or(CONNECT));
+        peer.options.read_timeout = Some(limits.read.unwrap_or(IDLE));
+        peer.options.write_timeout = Some(limits.send.unwrap_or(IDLE));
+        peer.options.idle_timeout = Some(KEPT);
+        Ok(Box::new(peer))
+    }
+
+    /// Nothing was sent yet, so any request may go to another endpoint.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        peer: &HttpPeer,
+        decided: &mut Decided,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        tracing::debug!(%error, %peer, host = %decided.host, "a backend can't be reached");
+        error.set_retry(true);
+        error
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        decided: &mut Decided,
+    ) -> Result<()> {
+        decided.received += body.as_ref().map_or(0, |body| body.len() as u64);
+        let limit = decided.route.as_ref().and_then(|route| route.action.limits.body);
+        if limit.is_some_and(|limit| decided.received > limit) {
+            let mut error = Error::explain(ErrorType::HTTPStatus(413), "the body is too large");
+            error.as_down();
+            error.set_retry(false);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        decided: &mut Decided,
+    ) -> Result<()> {
+        let Some(route) = &decided.route else { return Ok(()) };
+        let action = &route.action;
+        let rewritten =
+            action.rewrite_path.as_ref().map(|rewrite| rewrite.apply(&route.path, request.uri.path()));
+        // An absolute-form target goes on as a path: the backend sees what was routed.
+        if rewritten.is_some() || !request.raw_path().starts_with(b"/") {
+            let path = rewritten.unwrap_or_else(|| request.uri.path().to_owned());
+            let query = request.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            if path.starts_with('/') {
+                request.set_raw_path(format!("{path}{query}").as_bytes())?;
+            }
+        }
+        for claim in &CLAIMS {
+            request.remove_header(claim);
+        }
+        if let Some(peer) = peer(session) {
+            let address = peer.address.ip().to_canonical().to_string();
+            request.insert_header(FORWARDED_FOR, &address)?;
+            request.insert_header(REAL_IP, &address)?;
+            request.insert_header(FORWARDED_PROTO, if peer.tls.is_some() { "https" } else { "http" })?;
+        }
+        request.insert_header(FORWARDED_HOST, &decided.authority)?;
+        edit(&action.request_headers, request)?;
+        if let Some(host) = &action.rewrite_host {
+            request.insert_header(header::HOST, host)?;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        decided: &mut Decided,
+    ) -> Result<()> {
+        match &decided.route {
+            Some(route) => edit(&route.action.response_headers, response),
+            None => Ok(()),
+        }
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        decided: &mut Decided,
+    ) -> FailToProxy {
+        let host = &decided.host;
+        let (status, message) = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(503), _) => (503, format!("No instance of {host} is ready.")),
+            (ErrorType::HTTPStatus(413), _) => {
+                (413, "The request's body is larger than this app takes.".to_owned())
+            }
+            (ErrorType::HTTPStatus(status), _) => (*status, "The request can't be served.".to_owned()),
+            (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
+                (504, format!("{host} did not answer in time."))
+            }
+            (_, ErrorSource::Upstream) => (502, format!("{host} can't be reached.")),
+            (
+                ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+                ErrorSource::Downstream,
+            ) => (0, String::new()),
+            (_, ErrorSource::Downstream) => (400, "The request can't be read.".to_owned()),
+            _ => (500, "The gateway failed.".to_owned()),
+        };
+        if status > 0
+            && let Ok(page) = Page::new(status, &message)
+        {
+            let body =
+                if session.req_header().method == http::Method::HEAD { Bytes::new() } else { page.body };
+            if let Err(error) = session.write_error_response(page.head, body).await {
+                tracing::debug!(%error, "an error page was not taken");
+            }
+        }
+        decided.status = status;
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Decided, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, decided: &mut Decided) {
+        let written = session.response_written().map(|head| head.status.as_u16());
+        // A client that left before an answer: nginx's number for it.
+        let status = written.unwrap_or(if decided.status > 0 { decided.status } else { 499 });
+        self.metrics.request(status);
+        let route = decided.route.as_ref().map(|route| &route.owner);
+        if let Some(owner) = route {
+            owner.count(status);
+        }
+        if let Some(error) = error {
+            let route = route.map(|owner| format!("{} {}", owner.kind, owner.id)).unwrap_or_default();
+            tracing::info!(host = %decided.host, %route, status, %error, "a request failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_found_in_a_raw_head() {
+        let check = |head: &str, wanted: bool| assert_eq!(names_length(head.as_bytes()), wanted, "{head:?}");
+        check("POST / HTTP/1.1\r\nHost: a\r\ncontent-LENGTH : 4\r\n\r\n", true);
+        check("POST / HTTP/1.1\nContent-Length:4\n\n", true);
+        check("POST / HTTP/1.1\r\nHost: a\r\nX-Content-Length: 4\r\n\r\n", false);
+        check("POST /content-length: HTTP/1.1\r\nHost: a\r\n\r\n", false);
+    }
+}

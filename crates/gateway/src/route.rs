@@ -1,0 +1,368 @@
+//! A compiled route: what it matches, in which order it is asked, and what it
+//! does with a request. Ingress paths and HTTPRoute matches both become these.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use regex::Regex;
+
+use crate::backend::Backend;
+use crate::object::{Id, Kind};
+
+/// The object a route comes from, with its counters; one for all its routes,
+/// and the same one after an update.
+#[derive(Debug)]
+pub struct Owner {
+    pub kind: Kind,
+    pub id: Id,
+    /// Requests by the first digit of their status.
+    pub requests: [AtomicU64; 5],
+}
+
+impl Owner {
+    pub fn new(kind: Kind, id: Id) -> Self {
+        Self { kind, id, requests: Default::default() }
+    }
+
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(counter) = self.requests.get(class) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is asked of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Lower case, without port and without a final dot.
+    pub host: &'a str,
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    /// Over TLS.
+    pub secure: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    Exact(String),
+    /// Element by element; without a final slash, so `/` is empty.
+    Prefix(String),
+    Regex(Regex),
+}
+
+impl PathMatch {
+    pub fn prefix(path: &str) -> Self {
+        Self::Prefix(path.trim_end_matches('/').to_owned())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+            Self::Regex(regex) => regex.as_str(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum ValueMatch {
+    Exact(String),
+    Regex(Regex),
+}
+
+impl ValueMatch {
+    fn accepts(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(wanted) => wanted == value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// Which of two routes with the same path is asked first: the smaller one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Precedence {
+    pub method: Reverse<bool>,
+    pub headers: Reverse<usize>,
+    pub query: Reverse<usize>,
+    pub created: i64,
+    pub id: Id,
+    /// The place of the rule and of the match in the object.
+    pub place: (usize, usize),
+}
+
+#[derive(Debug)]
+pub struct Route {
+    pub owner: Arc<Owner>,
+    pub path: PathMatch,
+    pub method: Option<Method>,
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    pub query: Vec<(String, ValueMatch)>,
+    pub precedence: Precedence,
+    /// A wildcard host stands for exactly one label (Ingress), not for one or
+    /// more (Gateway API).
+    pub one_label: bool,
+    pub over_http: bool,
+    pub over_https: bool,
+    pub action: Arc<Action>,
+}
+
+impl Route {
+    /// Everything but the host and the path.
+    pub(crate) fn accepts(&self, request: &Request<'_>, depth: usize) -> bool {
+        (depth <= 1 || !self.one_label)
+            && (if request.secure { self.over_https } else { self.over_http })
+            && self.method.as_ref().is_none_or(|method| method == request.method)
+            && self.headers.iter().all(|(name, wanted)| {
+                request
+                    .headers
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+                    .is_some_and(|value| wanted.accepts(value))
+            })
+            && self.query.iter().all(|(name, wanted)| {
+                query_value(request.query.unwrap_or_default(), name)
+                    .is_some_and(|value| wanted.accepts(&value))
+            })
+    }
+}
+
+/// The first value of a query parameter, decoded.
+fn query_value(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key) == name).then(|| decode(value))
+    })
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let hex = |digit: Option<&u8>| digit.and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, hex(tail.first()), hex(tail.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                rest = tail.get(2..).unwrap_or_default();
+                continue;
+            }
+            (b'+', ..) => bytes.push(b' '),
+            _ => bytes.push(first),
+        }
+        rest = tail;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[derive(Debug, Default)]
+pub struct Action {
+    pub targets: Targets,
+    pub redirect: Option<Redirect>,
+    /// Clear-text requests are sent to `https://`.
+    pub to_https: bool,
+    pub rewrite_host: Option<String>,
+    pub rewrite_path: Option<PathRewrite>,
+    pub request_headers: HeaderEdit,
+    pub response_headers: HeaderEdit,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes; None: any.
+    pub body: Option<u64>,
+    pub connect: Option<Duration>,
+    pub read: Option<Duration>,
+    pub send: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+pub struct Targets {
+    targets: Vec<(u32, Target)>,
+    total: u64,
+    turn: AtomicUsize,
+}
+
+#[derive(Debug, Clone)]
+pub enum Target {
+    Service(Arc<Backend>),
+    /// The reference is not allowed or makes no sense: its share gets a 500
+    /// that says this.
+    Refused(String),
+}
+
+impl Targets {
+    pub fn new(targets: Vec<(u32, Target)>) -> Self {
+        let targets: Vec<_> = targets.into_iter().filter(|(weight, _)| *weight > 0).collect();
+        let total = targets.iter().map(|(weight, _)| u64::from(*weight)).sum();
+        Self { targets, total, turn: AtomicUsize::new(0) }
+    }
+
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.targets.iter().filter_map(|(_, target)| match target {
+            Target::Service(backend) => Some(backend),
+            Target::Refused(_) => None,
+        })
+    }
+
+    /// One of the targets, as often as its weight says. Multiples of the golden
+    /// ratio spread evenly, so ninety of a hundred don't come in a row.
+    pub fn pick(&self) -> Option<&Target> {
+        if let [(_, only)] = self.targets.as_slice() {
+            return Some(only);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as u64;
+        let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let mut at = (spread * self.total) >> 32;
+        for (weight, target) in &self.targets {
+            let weight = u64::from(*weight);
+            if at < weight {
+                return Some(target);
+            }
+            at -= weight;
+        }
+        None
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum PathRewrite {
+    Full(String),
+    /// What replaces the route's own prefix.
+    Prefix(String),
+    /// `$1` and the like stand for what the route's regex captured.
+    Captures(String),
+}
+
+impl PathRewrite {
+    /// The path to ask the backend for.
+    pub fn apply(&self, route: &PathMatch, path: &str) -> String {
+        let rewritten = match (self, route) {
+            (Self::Full(full), _) => full.clone(),
+            (Self::Prefix(replacement), PathMatch::Prefix(prefix) | PathMatch::Exact(prefix)) => {
+                let rest = path.get(prefix.len()..).unwrap_or_default();
+                format!("{}{rest}", replacement.trim_end_matches('/'))
+            }
+            (Self::Prefix(_), PathMatch::Regex(_)) => path.to_owned(),
+            (Self::Captures(template), PathMatch::Regex(regex)) => match regex.captures(path) {
+                Some(captures) => {
+                    let mut expanded = String::with_capacity(path.len());
+                    expand(template, &captures, &mut expanded);
+                    expanded
+                }
+                None => path.to_owned(),
+            },
+            (Self::Captures(template), _) => template.clone(),
+        };
+        if rewritten.starts_with('/') { rewritten } else { format!("/{rewritten}") }
+    }
+}
+
+/// As nginx reads it: a dollar sign and one digit, no braces and no names.
+fn expand(template: &str, captures: &regex::Captures<'_>, into: &mut String) {
+    let mut rest = template.chars().peekable();
+    while let Some(next) = rest.next() {
+        let digit = if next == '$' { rest.peek().and_then(|digit| digit.to_digit(10)) } else { None };
+        match digit {
+            Some(digit) => {
+                rest.next();
+                into.push_str(captures.get(digit as usize).map_or("", |group| group.as_str()));
+            }
+            None => into.push(next),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Redirect {
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub path: Option<PathRewrite>,
+    pub status: u16,
+}
+
+impl Redirect {
+    /// The `Location` for a request.
+    pub fn location(&self, route: &PathMatch, request: &Request<'_>, port: Option<u16>) -> String {
+        let own = if request.secure { "https" } else { "http" };
+        let scheme = self.scheme.as_deref().unwrap_or(own);
+        let host = self.host.as_deref().unwrap_or(request.host);
+        let usual = if scheme == "https" { 443 } else { 80 };
+        // A changed scheme means its usual port, an unchanged one the port asked for.
+        let port = self.port.or(if scheme == own { port } else { None }).filter(|port| *port != usual);
+        let path = match &self.path {
+            Some(rewrite) => rewrite.apply(route, request.path),
+            None => request.path.to_owned(),
+        };
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{scheme}://{host}{port}{path}{query}")
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct HeaderEdit {
+    pub remove: Vec<HeaderName>,
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_kept_and_spread() {
+        let target = |name: &str| Target::Refused(name.to_owned());
+        let targets = Targets::new(vec![(9, target("a")), (1, target("b")), (0, target("never"))]);
+        let picks: Vec<_> = (0..1000)
+            .filter_map(|_| match targets.pick() {
+                Some(Target::Refused(name)) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        let b = picks.iter().filter(|name| *name == "b").count();
+        assert!((95..=105).contains(&b), "{b} of 1000");
+        assert!(picks.chunks(50).all(|some| some.iter().any(|name| name == "b")), "not in a row");
+        assert_eq!(Targets::new(vec![]).pick().is_some(), false);
+    }
+
+    #[test]
+    fn paths_are_rewritten() {
+        let check = |rewrite: PathRewrite, route: PathMatch, path: &str, wanted: &str| {
+            assert_eq!(rewrite.apply(&route, path), wanted, "{rewrite:?} {route:?} {path}");
+        };
+        let regex = |text: &str| PathMatch::Regex(Regex::new(text).unwrap());
+        check(PathRewrite::Full("/x".into()), PathMatch::prefix("/a"), "/a/b", "/x");
+        check(PathRewrite::Prefix("/x".into()), PathMatch::prefix("/a"), "/a/b", "/x/b");
+        check(PathRewrite::Prefix("/x/".into()), PathMatch::prefix("/a/"), "/a/b", "/x/b");
+        check(PathRewrite::Prefix("/".into()), PathMatch::prefix("/a"), "/a", "/");
+        check(PathRewrite::Prefix("/".into()), PathMatch::prefix("/a"), "/a/", "/");
+        check(PathRewrite::Prefix("/x".into()), PathMatch::prefix("/"), "/b", "/x/b");
+        check(PathRewrite::Captures("/$2".into()), regex("^/a(/|$)(.*)"), "/a/b/c", "/b/c");
+        check(PathRewrite::Captures("/$2".into()), regex("^/a(/|$)(.*)"), "/a", "/");
+        check(PathRewrite::Captures("$1x".into()), regex("^(/a)"), "/a", "/ax");
+        check(PathRewrite::Captures("/$9$".into()), regex("^/a"), "/a", "/$");
+    }
+
+    #[test]
+    fn query_values_are_decoded() {
+        let check = |query: &str, name: &str, wanted: Option<&str>| {
+            assert_eq!(query_value(query, name).as_deref(), wanted, "{query} {name}");
+        };
+        check("a=1&b=2", "b", Some("2"));
+        check("a=1&a=2", "a", Some("1"));
+        check("a", "a", Some(""));
+        check("a=x%20y+z", "a", Some("x y z"));
+        check("a=%", "a", Some("%"));
+        check("a=%4", "a", Some("%4"));
+        check("ab=1", "a", None);
+        check("", "a", None);
+    }
+}

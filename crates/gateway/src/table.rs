@@ -1,0 +1,255 @@
+//! What requests are looked up in: hosts, certificates and objects, each behind
+//! atomic pointers of their own.
+//!
+//! Readers never wait. A writer copies one shard of one map, whose size is the
+//! table's divided by [`SHARDS`], and swaps it in; requests that are under way
+//! keep the route they found.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::certificate::Certificate;
+use crate::object::{Id, Kind};
+use crate::route::{Owner, PathMatch, Request, Route};
+
+/// At 100,000 hosts a shard has 25 entries.
+const SHARDS: usize = 4096;
+
+/// A map that is read without locks and changed one small piece at a time. One
+/// writer at a time, which is the index.
+pub struct Sharded<K, V> {
+    shards: Box<[ArcSwap<HashMap<K, Arc<V>>>]>,
+    hasher: RandomState,
+    length: AtomicUsize,
+}
+
+impl<K: Clone + Eq + std::hash::Hash, V> Default for Sharded<K, V> {
+    fn default() -> Self {
+        let empty = Arc::new(HashMap::new());
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::new(empty.clone())).collect(),
+            hasher: RandomState::new(),
+            length: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, V> Sharded<K, V> {
+    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &ArcSwap<HashMap<K, Arc<V>>> {
+        let hash = self.hasher.hash_one(key);
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+
+    pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Eq + std::hash::Hash + ?Sized,
+    {
+        self.shard(key).load().get(key).cloned()
+    }
+
+    pub fn set(&self, key: K, value: Option<Arc<V>>) {
+        let shard = self.shard(&key);
+        let mut copy = HashMap::clone(&shard.load());
+        let (had, has) = match value {
+            Some(value) => (copy.insert(key, value).is_some(), true),
+            None => (copy.remove(&key).is_some(), false),
+        };
+        shard.store(Arc::new(copy));
+        match (had, has) {
+            (false, true) => self.length.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.length.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    pub fn len(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn for_each(&self, mut visit: impl FnMut(&K, &Arc<V>)) {
+        for shard in &self.shards {
+            for (key, value) in shard.load().iter() {
+                visit(key, value);
+            }
+        }
+    }
+}
+
+/// The routes of one host, in the order in which they are asked.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Sorted by path, then by precedence.
+    exact: Vec<Arc<Route>>,
+    prefix: Vec<Arc<Route>>,
+    /// The longest expression first.
+    regex: Vec<Arc<Route>>,
+    /// Some route takes a wildcard of several labels.
+    deep: bool,
+}
+
+impl Host {
+    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
+        let mut host = Self::default();
+        for route in routes {
+            host.deep |= !route.one_label;
+            match &route.path {
+                PathMatch::Exact(_) => host.exact.push(route),
+                PathMatch::Prefix(_) => host.prefix.push(route),
+                PathMatch::Regex(_) => host.regex.push(route),
+            }
+        }
+        let by_path = |a: &Arc<Route>, b: &Arc<Route>| {
+            a.path.text().cmp(b.path.text()).then_with(|| a.precedence.cmp(&b.precedence))
+        };
+        host.exact.sort_by(by_path);
+        host.prefix.sort_by(by_path);
+        host.regex.sort_by(|a, b| b.path.text().len().cmp(&a.path.text().len()).then_with(|| by_path(a, b)));
+        host
+    }
+
+    fn find(&self, request: &Request<'_>, depth: usize) -> Option<&Arc<Route>> {
+        let path = request.path;
+        if let Some(route) = first(at(&self.exact, path), request, depth) {
+            return Some(route);
+        }
+        let mut regexes = self.regex.iter().peekable();
+        let mut end = path.trim_end_matches('/').len();
+        loop {
+            let prefix = path.get(..end)?;
+            // An expression and a prefix of one length: the expression.
+            while let Some(route) = regexes.next_if(|route| route.path.text().len() >= end) {
+                if regex_accepts(route, request, depth) {
+                    return Some(route);
+                }
+            }
+            if let Some(route) = first(at(&self.prefix, prefix), request, depth) {
+                return Some(route);
+            }
+            match prefix.rfind('/') {
+                Some(slash) => end = slash,
+                None => break,
+            }
+        }
+        regexes.find(|route| regex_accepts(route, request, depth))
+    }
+}
+
+fn regex_accepts(route: &Route, request: &Request<'_>, depth: usize) -> bool {
+    matches!(&route.path, PathMatch::Regex(regex) if regex.is_match(request.path))
+        && route.accepts(request, depth)
+}
+
+/// The routes with exactly this path.
+fn at<'a>(routes: &'a [Arc<Route>], path: &str) -> &'a [Arc<Route>] {
+    let start = routes.partition_point(|route| route.path.text() < path);
+    let rest = routes.get(start..).unwrap_or_default();
+    let length = rest.partition_point(|route| route.path.text() == path);
+    rest.get(..length).unwrap_or_default()
+}
+
+fn first<'a>(routes: &'a [Arc<Route>], request: &Request<'_>, depth: usize) -> Option<&'a Arc<Route>> {
+    routes.iter().find(|route| route.accepts(request, depth))
+}
+
+#[derive(Debug)]
+pub enum Found {
+    Route(Arc<Route>),
+    /// The host is served, but not this path (or method, or header).
+    NoRoute,
+    NoHost,
+}
+
+#[derive(Default)]
+pub struct Table {
+    /// By host, `*.rest` for a wildcard, empty for every host.
+    pub hosts: Sharded<Arc<str>, Host>,
+    pub certificates: Sharded<Arc<str>, Certificate>,
+    pub default_certificate: ArcSwapOption<Certificate>,
+    pub owners: Sharded<(Kind, Id), Owner>,
+}
+
+impl Table {
+    /// The most specific host that is served decides; a path it doesn't have is
+    /// not looked for at a wildcard, which may be another tenant's.
+    pub fn find(&self, request: &Request<'_>) -> Found {
+        for (depth, pattern) in patterns(request.host).enumerate() {
+            let Some(host) = self.hosts.get(pattern.as_str()) else { continue };
+            if depth > 1 && !host.deep && !pattern.as_str().is_empty() {
+                continue;
+            }
+            let depth = if pattern.as_str().is_empty() { 0 } else { depth };
+            return host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
+        }
+        Found::NoHost
+    }
+
+    /// The certificate for a name: its own, or the default one. A wildcard's
+    /// counts only for names that nobody serves, so that who has a wildcard
+    /// can't put a certificate on others' hosts below it.
+    pub fn certificate(&self, name: Option<&str>) -> Option<Arc<Certificate>> {
+        let own = name.and_then(|name| {
+            self.certificates.get(name).or_else(|| {
+                let wildcard = patterns(name).nth(1).filter(|_| self.hosts.get(name).is_none())?;
+                self.certificates.get(wildcard.as_str())
+            })
+        });
+        own.or_else(|| self.default_certificate.load_full())
+    }
+}
+
+enum Pattern<'a> {
+    Exact(&'a str),
+    Wildcard(String),
+}
+
+impl Pattern<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(host) => host,
+            Self::Wildcard(pattern) => pattern,
+        }
+    }
+}
+
+/// `a.b.c`, `*.b.c`, `*.c`, and the empty one that takes every host.
+fn patterns(host: &str) -> impl Iterator<Item = Pattern<'_>> {
+    let dots = host.match_indices('.').map(|(dot, _)| dot);
+    std::iter::once(Pattern::Exact(host))
+        .chain(dots.map(move |dot| Pattern::Wildcard(format!("*{}", host.get(dot..).unwrap_or_default()))))
+        .chain(std::iter::once(Pattern::Exact("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_go_from_narrow_to_wide() {
+        let all: Vec<_> = patterns("a.b.c").map(|pattern| pattern.as_str().to_owned()).collect();
+        assert_eq!(all, ["a.b.c", "*.b.c", "*.c", ""]);
+    }
+
+    #[test]
+    fn a_sharded_map_counts_what_it_holds() {
+        let map = Sharded::<String, u32>::default();
+        map.set("a".into(), Some(Arc::new(1)));
+        map.set("a".into(), Some(Arc::new(2)));
+        map.set("b".into(), Some(Arc::new(3)));
+        assert_eq!((map.len(), map.get("a").as_deref()), (2, Some(&2)));
+        map.set("a".into(), None);
+        map.set("a".into(), None);
+        assert_eq!((map.len(), map.get("a")), (1, None));
+        let mut seen = Vec::new();
+        map.for_each(|key, value| seen.push((key.clone(), **value)));
+        assert_eq!(seen, [("b".to_owned(), 3)]);
+    }
+}

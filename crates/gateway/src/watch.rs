@@ -1,0 +1,101 @@
+//! The API server's objects as a stream of [`Change`]s, one task for each kind.
+//!
+//! With the API server away the streams are silent and what is known stays.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::time::Instant;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::gateway_api::{Gateway, GatewayClass, HTTPRoute};
+use crate::object::{Id, Kind, Object};
+
+#[derive(Debug)]
+pub enum Change {
+    Apply(Box<Object>),
+    Delete(Kind, Id),
+    /// A full list of the kind has gone by: what it did not name is gone.
+    Listed(Kind, HashSet<Id>),
+    /// The cluster doesn't have the kind.
+    Absent(Kind),
+}
+
+/// A change and when it was heard of.
+pub type Heard = (Change, Instant);
+
+/// Watches every kind, as long as the set is kept.
+pub fn start(client: &Client, to: &mpsc::Sender<Heard>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let any = watcher::Config::default;
+    let tls = any().fields("type=kubernetes.io/tls");
+    tasks.spawn(watch::<Ingress>(client.clone(), Kind::Ingress, any(), to.clone()));
+    tasks.spawn(watch::<HTTPRoute>(client.clone(), Kind::HttpRoute, any(), to.clone()));
+    tasks.spawn(watch::<Gateway>(client.clone(), Kind::Gateway, any(), to.clone()));
+    tasks.spawn(watch::<GatewayClass>(client.clone(), Kind::GatewayClass, any(), to.clone()));
+    tasks.spawn(watch::<Service>(client.clone(), Kind::Service, any(), to.clone()));
+    tasks.spawn(watch::<EndpointSlice>(client.clone(), Kind::EndpointSlice, any(), to.clone()));
+    tasks.spawn(watch::<Secret>(client.clone(), Kind::Secret, tls, to.clone()));
+    tasks
+}
+
+async fn watch<K>(client: Client, kind: Kind, config: watcher::Config, to: mpsc::Sender<Heard>)
+where
+    K: Resource<DynamicType = ()> + Into<Object> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = std::pin::pin!(watcher(Api::<K>::all(client), config).default_backoff());
+    let mut listed = HashSet::new();
+    let mut failing = false;
+    while let Some(event) = events.next().await {
+        let change = match event {
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                let object: Object = object.into();
+                listed.insert(object.id().clone());
+                Change::Apply(Box::new(object))
+            }
+            Ok(Event::InitDone) => Change::Listed(kind, std::mem::take(&mut listed)),
+            Ok(Event::Apply(object)) => Change::Apply(Box::new(object.into())),
+            Ok(Event::Delete(object)) => Change::Delete(kind, Id::of(object.meta())),
+            Err(error) if kind.optional() && is_absent(&error) => {
+                tracing::debug!(%kind, "the cluster doesn't have this kind; asking again");
+                Change::Absent(kind)
+            }
+            Err(error) => {
+                // Once when it begins; the retries are the same news.
+                if !failing {
+                    tracing::warn!(%kind, %error, "the watch has failed; going on with what is known");
+                }
+                failing = true;
+                continue;
+            }
+        };
+        if failing {
+            failing = false;
+            tracing::info!(%kind, "the watch is back");
+        }
+        if to.send((change, Instant::now())).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
+    )
+}
