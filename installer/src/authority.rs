@@ -114,8 +114,9 @@ pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
         Some(authority) => (authority, false),
         None => {
             let authority = new_authority(cluster)?;
-            let written = secrets.patch(AUTHORITY, &parameters, &Patch::Apply(secret(AUTHORITY, &authority, None)));
-            written.await.map_err(Error::kubernetes("writing the cluster's authority"))?;
+            let value = Patch::Apply(secret(AUTHORITY, &authority, None));
+            let written = secrets.patch(AUTHORITY, &parameters, &value).await;
+            written.map_err(Error::kubernetes("writing the cluster's authority"))?;
             (authority, true)
         }
     };
@@ -128,9 +129,9 @@ pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
     if is_new || !good {
         let certificate = new_certificate(&authority)?;
         let until = now + Duration::days(CERTIFICATE_DAYS - RENEW_DAYS);
-        let value = secret(GATEWAY_CERTIFICATE, &certificate, Some(until));
-        let written = secrets.patch(GATEWAY_CERTIFICATE, &parameters, &Patch::Apply(value));
-        written.await.map_err(Error::kubernetes("writing the gateway's certificate"))?;
+        let value = Patch::Apply(secret(GATEWAY_CERTIFICATE, &certificate, Some(until)));
+        let written = secrets.patch(GATEWAY_CERTIFICATE, &parameters, &value).await;
+        written.map_err(Error::kubernetes("writing the gateway's certificate"))?;
     }
     Ok(authority.certificate)
 }

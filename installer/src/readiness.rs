@@ -91,8 +91,8 @@ pub async fn wait(
     progress: &dyn Progress,
 ) -> Result<()> {
     let started = Instant::now();
-    let mut last = String::new();
     loop {
+        let last;
         // The API server may be away for a moment, as after a restart.
         match parts(client).await {
             Ok(parts) => {

@@ -6,4 +6,6 @@
 pub mod instance;
 pub mod names;
 
-pub use instance::{Instance, InstanceSpec, InstanceStatus};
+pub use instance::{Instance, InstanceSpec, InstanceStatus, ObjectReference};
+/// The trait by which a resource tells its kind and version.
+pub use kube::Resource;

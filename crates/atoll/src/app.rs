@@ -52,8 +52,8 @@ async fn client(common: &Common) -> anyhow::Result<(Client, installer::record::R
 struct SystemRandom(rand::rngs::ThreadRng);
 
 impl catalog::Random for SystemRandom {
-    fn below(&mut self, bound: u32) -> u32 {
-        rand::Rng::random_range(&mut self.0, 0..bound)
+    fn next(&mut self) -> u64 {
+        rand::Rng::random(&mut self.0)
     }
 }
 
@@ -84,7 +84,7 @@ async fn install(
         &app.name,
         InstanceSpec {
             template: template.name().into(),
-            title: template.title().into(),
+            title: template.about().title.clone(),
             objects: catalog::references(&app),
         },
     );
@@ -96,7 +96,7 @@ async fn install(
         .await
         .with_context(|| format!("recording the app {}", app.name))?;
     let uid = stored.uid().unwrap_or_default();
-    catalog::claim(&mut app, namespace, &uid);
+    catalog::claim(&mut app, &uid);
     apply::apply(&client, &app.objects, namespace, &terminal).await?;
 
     if !no_wait {

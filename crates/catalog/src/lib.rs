@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod claim;
 mod conditional;
 mod error;
 mod evaluate;
@@ -25,6 +26,7 @@ mod template;
 mod yaml;
 
 pub use app::{App, Context, Link, Random, Values};
+pub use claim::{claim, references};
 pub use error::Error;
 pub use input::{Input, InputKind};
 pub use support::check_supported;

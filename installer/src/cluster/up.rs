@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::CustomResourceExt;
 
-use super::{Place, bootstrap, manifest_values};
+use super::{Place, bootstrap};
 use crate::image::{Image, Store, container_images};
 use crate::kubeadm::GATEWAY_ADDRESS;
 use crate::local::forward::{self, Forwarding};

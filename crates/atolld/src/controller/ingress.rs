@@ -85,10 +85,10 @@ async fn write(client: &Client, ingress: &Ingress, wanted: &[String]) {
     let points: Vec<_> = wanted.iter().map(|ip| json!({ "ip": ip })).collect();
     let status = json!({ "status": { "loadBalancer": { "ingress": points } } });
     let api: Api<Ingress> = Api::namespaced(client.clone(), &ingress.namespace().unwrap_or_default());
-    let written = api.patch_status(&ingress.name_any(), &PatchParams::default(), &Patch::Merge(&status));
-    if let Err(error) = written.await {
+    let (name, patch) = (ingress.name_any(), Patch::Merge(&status));
+    if let Err(error) = api.patch_status(&name, &PatchParams::default(), &patch).await {
         // It may be gone already; otherwise its next change tries again.
-        tracing::warn!(ingress = ingress.name_any(), %error, "writing an ingress's address");
+        tracing::warn!(ingress = name, %error, "writing an ingress's address");
     }
 }
 

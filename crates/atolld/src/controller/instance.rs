@@ -68,9 +68,8 @@ async fn reconcile(instance: Arc<Instance>, client: Arc<Client>) -> Result<Actio
     };
     if instance.status.as_ref() != Some(&status) {
         let instances: Api<Instance> = Api::namespaced(client, &namespace);
-        let patch = json!({ "status": status });
-        let written = instances.patch_status(&instance.name_any(), &PatchParams::default(), &Patch::Merge(&patch));
-        match written.await {
+        let patch = Patch::Merge(json!({ "status": status }));
+        match instances.patch_status(&instance.name_any(), &PatchParams::default(), &patch).await {
             Err(kube::Error::Api(answer)) if answer.code == 404 => {}
             other => drop(other?),
         }
