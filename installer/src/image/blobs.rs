@@ -122,11 +122,6 @@ impl<T> Hashing<T> {
     pub fn finish(self) -> (T, Digest, u64) {
         (self.inner, Digest::from_hash(&self.hash.finalize()), self.count)
     }
-
-    /// How many bytes have passed.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -223,14 +223,16 @@ impl Builder<'_> {
         run(&mut build, &what, &log, self.progress, |line, state| {
             state.detail = format!("{name}: {line}");
         })?;
+        // To an OCI layout buildah would compress: a plain folder gets layers as they are.
+        let pushed = context.path().join("pushed");
         let mut push = buildah.command();
         push.args(["push", "--quiet", "--disable-compression", "--format=oci"]).arg(&tag);
-        push.arg(format!("oci:{}:new", into.display()));
+        push.arg(format!("dir:{}", pushed.display()));
         run(&mut push, &what, &log, self.progress, |_, _| {})?;
         let mut remove = buildah.command();
         remove.args(["rmi", "--force"]).arg(&tag);
         ask(&mut remove, &what, &log)?;
-        check_uncompressed(into, name)
+        take_in(&pushed, into, name)
     }
 
     fn buildah(&self) -> Result<Buildah> {
@@ -273,22 +275,31 @@ fn write_layout(dir: &Path, index: &Index) -> Result<()> {
     std::fs::write(&path, oci::LAYOUT).on("writing", &path)
 }
 
-/// Unpacking is what takes time when a cluster starts, so layers stay as they are.
-fn check_uncompressed(layout: &Path, name: &str) -> Result<()> {
-    let blobs = Blobs::of_layout(layout);
-    for one in read_index(layout)?.manifests {
-        let manifest: Manifest = serde_json::from_slice(&blobs.read(&one.digest)?).map_err(|e| Error::Build {
-            what: format!("the container image {name}"),
-            why: format!("buildah wrote a manifest that can't be read: {e}"),
-        })?;
-        if let Some(layer) = manifest.layers.iter().find(|l| l.media_type != oci::LAYER) {
-            return Err(Error::Build {
-                what: format!("the container image {name}"),
-                why: format!("buildah wrote a layer of the type {}; use buildah 1.28 or newer", layer.media_type),
-            });
-        }
+/// Makes an OCI layout of the folder that buildah wrote: a manifest, and blobs by
+/// their digest. Layers must be uncompressed, because unpacking is what takes
+/// time when a cluster starts.
+fn take_in(pushed: &Path, into: &Path, name: &str) -> Result<()> {
+    let wrong = |why: String| Error::Build { what: format!("the container image {name}"), why };
+    let path = pushed.join("manifest.json");
+    let bytes = std::fs::read(&path).on("reading", &path)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|e| wrong(format!("buildah wrote a manifest that can't be read: {e}")))?;
+    if let Some(layer) = manifest.layers.iter().find(|l| l.media_type != oci::LAYER) {
+        return Err(wrong(format!("buildah wrote a layer of the type {}; use buildah 1.28 or newer", layer.media_type)));
     }
-    Ok(())
+    let blobs = Blobs::of_layout(into);
+    let (digest, size) = blobs.write(&bytes)?;
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        let to = blobs.path(&blob.digest);
+        if !to.exists() {
+            let from = pushed.join(blob.digest.hex());
+            std::fs::rename(&from, &to).on("moving", &from)?;
+            crate::image::blobs::set_mode(&to, 0o644)?;
+        }
+        blobs.open(&blob.digest)?.finish()?;
+    }
+    let index = Index { manifests: vec![Descriptor::new(oci::MANIFEST, digest, size)], ..Index::default() };
+    write_layout(into, &index)
 }
 
 /// Copies a folder of the checkout with modes that don't depend on who has it.
