@@ -222,3 +222,78 @@ fn random_text_never_panics() {
         }
     }
 }
+
+#[test]
+fn hostile_sources_end_soon() {
+    let size = limits::SOURCE_BYTES - 1000;
+    let fill = |unit: &str| unit.repeat(size / unit.len());
+    let units = [
+        "[",
+        "{",
+        "- ",
+        "? ",
+        "a: ",
+        "'",
+        "\"",
+        "\\",
+        "|\n",
+        "&a ",
+        "!a ",
+        "*a ",
+        "%a\n",
+        "#\n",
+        "\n",
+        " \n",
+        "\t",
+        "a\n",
+        "- a\n",
+        "a:\n",
+        "---\n",
+        "[a, ",
+        "{a: ",
+        "a b",
+        "- - ",
+        "slot0q",
+        "slot",
+        "${{",
+        "${{a}}",
+        "${{'",
+        "${{/}}",
+        "${{'}} ",
+        "${{ if(1) }}\n",
+        "${{ endif() }}\n",
+        "a: ${{'a'}}\n",
+        "- ${{1}}\n",
+        "\r",
+        "🦀",
+        ": ",
+        "-\n",
+        "[]",
+    ];
+    for unit in units {
+        let filled = fill(unit);
+        let sources = [
+            filled.clone(),
+            with_data(&filled),
+            with_data(&format!("a: [{filled}")),
+            with_data(&format!("a: |\n {filled}")),
+        ];
+        for source in sources {
+            let start = Instant::now();
+            run(&source);
+            assert!(start.elapsed() < Duration::from_secs(10), "{unit:?}: {:?}", start.elapsed());
+        }
+    }
+}
+
+#[test]
+fn the_deepest_evaluation_fits_a_small_stack() {
+    let nested = |inner: &str| format!("{}{inner}{}", "(1 && ".repeat(60), ")".repeat(60));
+    let names: String = (0..14)
+        .map(|n| format!("    d{n}: {{value: \"${{{{ {} }}}}\"}}\n", nested(&format!("defaults.d{}", n + 1))))
+        .collect();
+    let source =
+        with_data("a: 1\n").replace("  defaults:\n", &format!("  defaults:\n{names}    d14: {{value: x}}\n"));
+    let worker = std::thread::Builder::new().stack_size(1 << 20).spawn(move || evaluate(&source, &[]));
+    assert_eq!(worker.unwrap().join().unwrap().unwrap().values.defaults["d0"], "x");
+}

@@ -4,10 +4,10 @@ use super::{evaluate, with_data};
 
 /// An expression's result, alone and unquoted.
 #[track_caller]
-fn check_result(expression: &str, expected: Value) {
+fn check_result(expression: &str, expected: &Value) {
     let app = evaluate(&with_data(&format!("spec:\n  it: ${{{{ {expression} }}}}\n")), &[]);
     let app = app.unwrap_or_else(|error| panic!("{expression}: {error}"));
-    assert_eq!(app.objects[0]["spec"]["it"], expected, "{expression}");
+    assert_eq!(&app.objects[0]["spec"]["it"], expected, "{expression}");
 }
 
 /// An expression's refusal.
@@ -79,7 +79,7 @@ fn results() {
         ("random(1 + 1).length", json!(2)),
     ];
     for (expression, expected) in cases {
-        check_result(expression, expected);
+        check_result(expression, &expected);
     }
 }
 

@@ -1,5 +1,8 @@
 //! What a template's author and its user can rely on.
 
+// Helpers outside of `#[test]` functions unwrap as well.
+#![allow(clippy::unwrap_used)]
+
 mod bounds;
 mod errors;
 mod expressions;
