@@ -36,6 +36,8 @@ fn limits_are_kept() {
     let laughs: String =
         (1..9).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
     check_limit(&with_data(&format!("a0: &a0 [{word}]\n{laughs}")), "aliases expanded");
+    let aliases = "*a,".repeat(1000);
+    check_limit(&with_data(&format!("a: &a [{}]\nb: [{aliases}]\n", "x,".repeat(1000))), "aliases expanded");
     let steps = "b: ${{ defaults.big.replace(/[0-9a-z]*!|x/g, 'x') }}\n";
     check_limit(&doubled(steps), "steps");
     check_limit(&doubled("b: ${{ defaults.big + defaults.big + defaults.big }}\n"), "one value");
