@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -146,6 +146,8 @@ pub fn keep(directory: &Path) -> Result<()> {
         own.save(&keeper_file(directory))?;
     }
     cgroup::enter(&config.cgroups, &config.cluster, &config.name)?;
+    let own = "/proc/self/ns/pid";
+    let own_namespace = fs::File::open(own).map_err(Error::file("opening", own))?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("making the node's process namespace"))?;
     let this = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
     let mut init = Command::new(this)
@@ -157,6 +159,8 @@ pub fn keep(directory: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .spawn()
         .map_err(|error| Error::Command { command: "atoll internal init".into(), reason: error.to_string() })?;
+    // The next child was the node's first process; those that follow are ours.
+    setns(own_namespace, CloneFlags::CLONE_NEWPID).map_err(Error::system("returning to the machine's processes"))?;
     let pid = init.id();
     let given = give_link(&config, pid);
     if let Err(error) = given {
