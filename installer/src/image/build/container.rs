@@ -3,9 +3,9 @@
 //!
 //! The Containerfile's comments say what its context gets beside the folder's
 //! own files: `# name:` the image's full name, `# packages:` Debian packages,
-//! found as `rootfs.tar`, `# programs:` parts, whose programs are found in `bin/`.
+//! found as `rootfs.tar` (`-package` leaves one out), `# programs:` parts, whose programs are found in `bin/`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::process::Command;
 
 use super::Builder;
 use super::command::{ask, run};
+use super::debian::Packages;
 use super::part::{Key, Part};
 use crate::image::blobs::{Blobs, link_or_copy};
 use crate::image::containers::read_index;
@@ -29,7 +30,7 @@ pub(crate) const OWN: &str = "registry.atoll.local/system/";
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recipe {
     names: Vec<String>,
-    packages: BTreeSet<String>,
+    packages: Packages,
     programs: Vec<String>,
 }
 
@@ -47,7 +48,7 @@ impl Recipe {
                         recipe.names.push(name);
                     }
                 }
-                "packages" => recipe.packages.extend(words),
+                "packages" => recipe.packages.add(rest),
                 "programs" => recipe.programs.extend(words),
                 _ => {}
             }
@@ -153,9 +154,9 @@ impl Builder<'_> {
         }
         let rootfs = match recipe.packages.is_empty() {
             true => None,
-            false => Some(self.debian(&format!("rootfs-{name}"), &recipe.packages)?),
+            false => Some(self.debian("rootfs", &name, &recipe.packages)?),
         };
-        let mut key = Key::new("container 1").with("architecture", oci::this_architecture()).with_folder("context", dir)?;
+        let mut key = Key::new("container 2").with("architecture", oci::this_architecture()).with_folder("context", dir)?;
         for part in programs.iter().chain(&rootfs) {
             // The content, not the inputs: the same program has the same image.
             key = key.with("part", part.tree.hex());
@@ -218,7 +219,7 @@ impl Builder<'_> {
         let what = format!("building the container image {name}");
         let tag = format!("localhost/atoll/{name}:new");
         let mut build = buildah.command();
-        build.args(["build", "--layers=false", "--timestamp=0", "--identity-label=false", "--isolation=chroot", "--pull-never"]);
+        build.args(["build", "--layers", "--timestamp=0", "--identity-label=false", "--isolation=chroot", "--pull-never"]);
         build.arg("--tag").arg(&tag).arg("--file").arg(context.path().join("Containerfile")).arg(context.path());
         run(&mut build, &what, &log, self.progress, |line, state| {
             state.detail = format!("{name}: {line}");
@@ -230,7 +231,7 @@ impl Builder<'_> {
         push.arg(format!("dir:{}", pushed.display()));
         run(&mut push, &what, &log, self.progress, |_, _| {})?;
         let mut remove = buildah.command();
-        remove.args(["rmi", "--force"]).arg(&tag);
+        remove.args(["rmi", "--all", "--force"]);
         ask(&mut remove, &what, &log)?;
         take_in(&pushed, into, name)
     }
@@ -350,7 +351,9 @@ mod tests {
             # programs: kubernetes\n# Any other comment.\nFROM scratch\n";
         let recipe = Recipe::parse(text, Path::new("Containerfile")).unwrap();
         assert_eq!(recipe.names, ["registry.k8s.io/kube-proxy"]);
-        assert_eq!(recipe.packages.len(), 3);
+        let mut packages = Packages::default();
+        packages.add("ipset iptables nftables");
+        assert_eq!(recipe.packages, packages);
         assert_eq!(recipe.programs, ["kubernetes"]);
         for bad in ["FROM scratch\n", "# name: UPPER\n"] {
             let error = Recipe::parse(bad, Path::new("Containerfile")).unwrap_err().to_string();

@@ -100,6 +100,7 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
         progress,
         go: OnceCell::new(),
         tags: OnceCell::new(),
+        atolld: OnceCell::new(),
     };
     let _building = builder.parts.lock(|why| progress.update(why, None, None))?;
     let args = builder.args(&text)?;
@@ -130,6 +131,7 @@ pub(crate) struct Builder<'a> {
     parts: Parts,
     go: OnceCell<go::Toolchain>,
     tags: OnceCell<BTreeMap<String, String>>,
+    atolld: OnceCell<Part>,
 }
 
 impl Builder<'_> {

@@ -13,6 +13,14 @@ use crate::image::{Error, Result, oci};
 impl Builder<'_> {
     /// `atolld`, whose key is what cargo made of it: cargo knows best what changed.
     pub(super) fn atolld(&self) -> Result<Part> {
+        if let Some(built) = self.atolld.get() {
+            return Ok(built.clone());
+        }
+        let built = self.build_atolld()?;
+        Ok(self.atolld.get_or_init(|| built).clone())
+    }
+
+    fn build_atolld(&self) -> Result<Part> {
         self.progress.step("building atolld");
         let log = self.log("atolld");
         let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
@@ -40,9 +48,10 @@ impl Builder<'_> {
                 state.detail = format!("crates compiled; {name}");
                 state.done = Some(built);
                 state.total = total.map(|total| total.max(built));
-            } else if said.starts_with("Downloading ") || said.starts_with("Downloaded ") {
-                state.detail = said.to_owned();
-            } else if said.starts_with('{') && said.contains("\"executable\":\"") {
+            } else if !said.is_empty() && !said.starts_with('{') {
+                // Such as that it waits for another cargo.
+                state.detail = format!("building atolld: {said}");
+            } else if said.contains("\"executable\":\"") {
                 let message: Option<serde_json::Value> = serde_json::from_str(said).ok();
                 if let Some(path) = message.as_ref().and_then(|m| m.get("executable")).and_then(|p| p.as_str()) {
                     executable = Some(PathBuf::from(path));
