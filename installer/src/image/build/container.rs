@@ -38,12 +38,15 @@ impl Recipe {
     fn parse(text: &str, file: &Path) -> Result<Self> {
         let mut recipe = Self::default();
         for (line, text) in text.lines().enumerate() {
-            let Some((word, rest)) = text.strip_prefix('#').and_then(|t| t.trim().split_once(':')) else { continue };
+            let Some((word, rest)) = text.strip_prefix('#').and_then(|t| t.trim().split_once(':')) else {
+                continue;
+            };
             let words = rest.split_whitespace().map(str::to_owned);
             match word {
                 "name" => {
                     for name in words {
-                        let wrong = |why: String| Error::Kubefile { file: file.to_owned(), line: line + 1, why };
+                        let wrong =
+                            |why: String| Error::Kubefile { file: file.to_owned(), line: line + 1, why };
                         crate::image::Reference::parse(&name).map_err(|e| wrong(e.to_string()))?;
                         recipe.names.push(name);
                     }
@@ -156,7 +159,9 @@ impl Builder<'_> {
             true => None,
             false => Some(self.debian("rootfs", &name, &recipe.packages)?),
         };
-        let mut key = Key::new("container 2").with("architecture", oci::this_architecture()).with_folder("context", dir)?;
+        let mut key = Key::new("container 2")
+            .with("architecture", oci::this_architecture())
+            .with_folder("context", dir)?;
         for part in programs.iter().chain(&rootfs) {
             // The content, not the inputs: the same program has the same image.
             key = key.with("part", part.tree.hex());
@@ -184,7 +189,9 @@ impl Builder<'_> {
             None => Err(Error::Kubefile {
                 file: file.to_owned(),
                 line: 1,
-                why: format!("{name} has no tag, and kubeadm doesn't want an image of this name; write {name}:<tag>"),
+                why: format!(
+                    "{name} has no tag, and kubeadm doesn't want an image of this name; write {name}:<tag>"
+                ),
             }),
         }
     }
@@ -200,7 +207,8 @@ impl Builder<'_> {
         self.require("buildah")?;
         self.progress.step(&format!("building the container image {name}"));
         let parent = self.parts.dir();
-        let context = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).on("making a folder in", parent)?;
+        let context =
+            tempfile::Builder::new().prefix(".new-").tempdir_in(parent).on("making a folder in", parent)?;
         copy_folder(dir, context.path())?;
         let bin = context.path().join("bin");
         std::fs::create_dir_all(&bin).on("making", &bin)?;
@@ -219,8 +227,20 @@ impl Builder<'_> {
         let what = format!("building the container image {name}");
         let tag = format!("localhost/atoll/{name}:new");
         let mut build = buildah.command();
-        build.args(["build", "--layers", "--timestamp=0", "--identity-label=false", "--isolation=chroot", "--pull-never"]);
-        build.arg("--tag").arg(&tag).arg("--file").arg(context.path().join("Containerfile")).arg(context.path());
+        build.args([
+            "build",
+            "--layers",
+            "--timestamp=0",
+            "--identity-label=false",
+            "--isolation=chroot",
+            "--pull-never",
+        ]);
+        build
+            .arg("--tag")
+            .arg(&tag)
+            .arg("--file")
+            .arg(context.path().join("Containerfile"))
+            .arg(context.path());
         run(&mut build, &what, &log, self.progress, |line, state| {
             state.detail = format!("{name}: {line}");
         })?;
@@ -270,7 +290,8 @@ impl Buildah {
 
 fn write_layout(dir: &Path, index: &Index) -> Result<()> {
     let path = dir.join("index.json");
-    let bytes = serde_json::to_vec(index).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
+    let bytes =
+        serde_json::to_vec(index).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
     std::fs::write(&path, bytes).on("writing", &path)?;
     let path = dir.join("oci-layout");
     std::fs::write(&path, oci::LAYOUT).on("writing", &path)
@@ -283,10 +304,13 @@ fn take_in(pushed: &Path, into: &Path, name: &str) -> Result<()> {
     let wrong = |why: String| Error::Build { what: format!("the container image {name}"), why };
     let path = pushed.join("manifest.json");
     let bytes = std::fs::read(&path).on("reading", &path)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|e| wrong(format!("buildah wrote a manifest that can't be read: {e}")))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("buildah wrote a manifest that can't be read: {e}")))?;
     if let Some(layer) = manifest.layers.iter().find(|l| l.media_type != oci::LAYER) {
-        return Err(wrong(format!("buildah wrote a layer of the type {}; use buildah 1.28 or newer", layer.media_type)));
+        return Err(wrong(format!(
+            "buildah wrote a layer of the type {}; use buildah 1.28 or newer",
+            layer.media_type
+        )));
     }
     let blobs = Blobs::of_layout(into);
     let (digest, size) = blobs.write(&bytes)?;

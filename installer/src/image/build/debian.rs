@@ -87,7 +87,10 @@ impl Builder<'_> {
                 return Err(Error::Offline { part: format!("the Debian packages of {name}") });
             }
             self.require("mmdebstrap")?;
-            self.progress.step(&format!("extracting {} Debian packages and what they need for {name}", packages.wanted.len()));
+            self.progress.step(&format!(
+                "extracting {} Debian packages and what they need for {name}",
+                packages.wanted.len()
+            ));
             let sources = tempfile::Builder::new()
                 .suffix(".list")
                 .tempfile()
@@ -103,13 +106,21 @@ impl Builder<'_> {
             }
             command.arg(&release.codename).arg(into).arg(sources.path());
             let mut found = BTreeSet::new();
-            run(&mut command, &format!("extracting Debian packages for {name}"), &self.log(&format!("{part}-packages")), self.progress, |line, state| {
-                if let Some(package) = line.strip_prefix("package ").and_then(package_of) {
-                    found.insert(package);
-                } else if let Some(said) = line.strip_prefix("I: ").filter(|said| !said.starts_with("running --")) {
-                    state.detail = format!("Debian packages for {name}: {said}");
-                }
-            })?;
+            run(
+                &mut command,
+                &format!("extracting Debian packages for {name}"),
+                &self.log(&format!("{part}-packages")),
+                self.progress,
+                |line, state| {
+                    if let Some(package) = line.strip_prefix("package ").and_then(package_of) {
+                        found.insert(package);
+                    } else if let Some(said) =
+                        line.strip_prefix("I: ").filter(|said| !said.starts_with("running --"))
+                    {
+                        state.detail = format!("Debian packages for {name}: {said}");
+                    }
+                },
+            )?;
             finish(into, &found)
         })
     }
@@ -133,9 +144,12 @@ impl Release {
         let path = Path::new("/etc/os-release");
         let text = std::fs::read_to_string(path).on("reading", path)?;
         let value = |name: &str| {
-            text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).map(|v| v.trim_matches('"').to_owned())
+            text.lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+                .map(|v| v.trim_matches('"').to_owned())
         };
-        let Some(codename) = value("VERSION_CODENAME").filter(|_| value("ID").as_deref() == Some("debian")) else {
+        let Some(codename) = value("VERSION_CODENAME").filter(|_| value("ID").as_deref() == Some("debian"))
+        else {
             return Err(Error::Build {
                 what: "this machine".to_owned(),
                 why: "it is no Debian, and images are built from its packages; build the image on Debian 12 and carry it here with `atoll image save` and `load`".to_owned(),
@@ -160,7 +174,9 @@ impl Release {
         if sources.is_empty() {
             return Err(Error::Build {
                 what: "/etc/apt".to_owned(),
-                why: format!("it names no source of Debian {codename}; add one, so that `apt-get update` works"),
+                why: format!(
+                    "it names no source of Debian {codename}; add one, so that `apt-get update` works"
+                ),
             });
         }
         Ok(Self { codename, sources })
@@ -184,7 +200,9 @@ fn from_list(text: &str, codename: &str) -> String {
             None => rest,
         };
         let mut words = rest.split_whitespace();
-        if words.next().is_some_and(|uri| !uri.starts_with("cdrom:")) && words.next().is_some_and(|s| is_suite(s, codename)) {
+        if words.next().is_some_and(|uri| !uri.starts_with("cdrom:"))
+            && words.next().is_some_and(|s| is_suite(s, codename))
+        {
             lines.push_str(line);
             lines.push('\n');
         }
@@ -198,9 +216,9 @@ fn from_deb822(text: &str, codename: &str) -> String {
     let text: Vec<_> = text.lines().filter(|l| !l.starts_with('#')).collect();
     for stanza in text.join("\n").split("\n\n") {
         let field = |name: &str| {
-            let mut lines = stanza.lines().skip_while(|l| {
-                !l.split_once(':').is_some_and(|(n, _)| n.trim().eq_ignore_ascii_case(name))
-            });
+            let mut lines = stanza
+                .lines()
+                .skip_while(|l| !l.split_once(':').is_some_and(|(n, _)| n.trim().eq_ignore_ascii_case(name)));
             let mut value = lines.next()?.split_once(':')?.1.trim().to_owned();
             for more in lines.take_while(|l| l.starts_with([' ', '\t'])) {
                 value.push(' ');
@@ -261,8 +279,11 @@ fn finish(root: &Path, packages: &BTreeSet<String>) -> Result<()> {
     }
     let passwd = root.join("etc/passwd");
     if let Ok(users) = std::fs::read_to_string(&passwd) {
-        let locked: String =
-            users.lines().filter_map(|l| l.split(':').next()).map(|user| format!("{user}:*:19000:0:99999:7:::\n")).collect();
+        let locked: String = users
+            .lines()
+            .filter_map(|l| l.split(':').next())
+            .map(|user| format!("{user}:*:19000:0:99999:7:::\n"))
+            .collect();
         let shadow = root.join("etc/shadow");
         std::fs::write(&shadow, locked).on("writing", &shadow)?;
         set_mode(&shadow, 0o640)?;
@@ -291,10 +312,23 @@ fn finish(root: &Path, packages: &BTreeSet<String>) -> Result<()> {
     busybox(root)?;
 
     // The machine's own settings don't belong into an image, nor what nobody reads there.
-    for path in ["etc/resolv.conf", "etc/hostname", "etc/apt", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/log/apt", "dev",
-        "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion",
-        "usr/share/zsh", "usr/share/bug"]
-    {
+    for path in [
+        "etc/resolv.conf",
+        "etc/hostname",
+        "etc/apt",
+        "var/cache",
+        "var/lib/apt",
+        "var/lib/dpkg",
+        "var/log/apt",
+        "dev",
+        "usr/share/man",
+        "usr/share/info",
+        "usr/share/locale",
+        "usr/share/lintian",
+        "usr/share/bash-completion",
+        "usr/share/zsh",
+        "usr/share/bug",
+    ] {
         remove(&root.join(path))?;
     }
     for path in ["dev", "var/cache", "var/lib"] {

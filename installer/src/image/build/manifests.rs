@@ -64,8 +64,9 @@ impl Builder<'_> {
         let mut download = self.go()?.command(module);
         download.args(["mod", "download", "-json", GATEWAY_API]);
         let what = "fetching the Gateway API";
-        let printed = run(&mut download, what, &self.log("gateway-api"), self.progress, |_, _| {})
-            .map_err(|error| if self.offline { Error::Offline { part: "the Gateway API".to_owned() } } else { error })?;
+        let printed = run(&mut download, what, &self.log("gateway-api"), self.progress, |_, _| {}).map_err(
+            |error| if self.offline { Error::Offline { part: "the Gateway API".to_owned() } } else { error },
+        )?;
         let downloaded: Downloaded = serde_json::from_str(&printed)
             .map_err(|e| Error::Build { what: what.to_owned(), why: format!("go printed no module: {e}") })?;
         let dir = downloaded.dir.join("config/crd/standard");
@@ -108,7 +109,10 @@ fn fill_in(text: &str, tags: &BTreeMap<String, String>, file: &Path) -> Result<S
                 return Err(Error::Kubefile {
                     file: file.to_owned(),
                     line,
-                    why: format!("no image {name} is built: there are {}", tags.keys().cloned().collect::<Vec<_>>().join(", ")),
+                    why: format!(
+                        "no image {name} is built: there are {}",
+                        tags.keys().cloned().collect::<Vec<_>>().join(", ")
+                    ),
                 });
             };
             filled.push(':');
