@@ -38,7 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["evict", limit] => println!("{:?}", Store::open(cache)?.evict(limit.parse()?, &[])?),
         ["rm", name] => println!("{:?}", Store::open(cache)?.remove(name)?),
         ["list"] => println!("{}", serde_json::to_string_pretty(&Store::open(cache)?.list()?)?),
-        _ => eprintln!("image build [KUBEFILE NAME]|list|unpack NAME|containers NAME|registry NAME DIR|save NAME FILE|load FILE|rm NAME|evict BYTES"),
+        _ => eprintln!(
+            "image build [KUBEFILE NAME]|list|unpack NAME|containers NAME|registry NAME DIR|save NAME FILE|load FILE|rm NAME|evict BYTES"
+        ),
     }
     eprintln!("{:.2?}", began.elapsed());
     Ok(())

@@ -172,6 +172,9 @@ pub fn clusters(state: &Path) -> Result<Vec<Record>> {
     };
     for entry in entries {
         let entry = entry.map_err(Error::file("reading", state))?;
+        if !entry.path().is_dir() {
+            continue;
+        }
         if let Some(record) = Directory(entry.path()).load()? {
             found.push(record);
         }
@@ -239,6 +242,7 @@ mod tests {
         assert_eq!(directory.load().unwrap(), None);
         directory.save(&record("one")).unwrap();
         assert_eq!(directory.load().unwrap(), Some(record("one")));
+        fs::write(state.path().join("machine-settings.json"), "{}").unwrap();
         assert_eq!(clusters(state.path()).unwrap().len(), 1);
         fs::write(directory.record(), "{").unwrap();
         assert!(directory.load().unwrap_err().to_string().contains("atoll down"));

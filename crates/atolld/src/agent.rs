@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 /// How often what was written is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How soon it is tried again when it failed.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The file is the first by name in its folder, so that it is the one used.
 const FILE: &str = "10-atoll.conflist";
 
@@ -46,6 +48,7 @@ pub async fn run(
     let changes = watcher(nodes, own).default_backoff().applied_objects();
     pin_mut!(changes, stopped);
     let mut ranges = Vec::new();
+    let mut pause = LOOK_AGAIN;
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
@@ -54,13 +57,15 @@ pub async fn run(
                 Some(Err(error)) => tracing::warn!(%error, "watching this node"),
                 None => bail!("the watch of node {} ended", arguments.node),
             },
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         if ranges.is_empty() {
             continue;
         }
+        pause = LOOK_AGAIN;
         if let Err(error) = ensure(&arguments, &ranges) {
             tracing::error!(error = format!("{error:#}"), "setting up the node's network");
+            pause = TRY_AGAIN;
         }
     }
 }

@@ -29,9 +29,14 @@ impl Store {
         let new = tempfile::Builder::new().prefix(".atoll-").tempfile_in(dir).on("making a file in", dir)?;
         let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, new));
         let mut only = Index::default();
-        only.put(&image.reference, oci::Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size));
-        let only = serde_json::to_vec(&only).map_err(|e| Error::BadStore { path: file.to_owned(), why: e.to_string() })?;
-        append(&mut tar, "oci-layout", oci::LAYOUT.as_bytes(), oci::LAYOUT.len() as u64).on("writing", file)?;
+        only.put(
+            &image.reference,
+            oci::Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size),
+        );
+        let only = serde_json::to_vec(&only)
+            .map_err(|e| Error::BadStore { path: file.to_owned(), why: e.to_string() })?;
+        append(&mut tar, "oci-layout", oci::LAYOUT.as_bytes(), oci::LAYOUT.len() as u64)
+            .on("writing", file)?;
         append(&mut tar, "index.json", only.as_slice(), only.len() as u64).on("writing", file)?;
         let mut blobs: BTreeMap<&Digest, u64> = BTreeMap::new();
         blobs.insert(&descriptor.digest, descriptor.size);
@@ -44,7 +49,8 @@ impl Store {
             if length != size {
                 return Err(Error::DamagedBlob { path, actual: format!("{length} bytes long, not {size}") });
             }
-            append(&mut tar, &format!("blobs/sha256/{}", digest.hex()), &mut blob, size).on("writing", file)?;
+            append(&mut tar, &format!("blobs/sha256/{}", digest.hex()), &mut blob, size)
+                .on("writing", file)?;
             blob.finish()?;
         }
         let new = tar
@@ -62,7 +68,10 @@ impl Store {
     pub fn load(&self, file: &Path) -> Result<Image> {
         let lock = self.lock(|_| {})?;
         let dir = self.images_dir();
-        let incoming = tempfile::Builder::new().prefix(".load-").tempdir_in(&dir).on("making a folder in", &dir)?;
+        let length = file.metadata().on("reading", file)?.len();
+        super::blobs::require_room(&dir, length)?;
+        let incoming =
+            tempfile::Builder::new().prefix(".load-").tempdir_in(&dir).on("making a folder in", &dir)?;
         let index = receive(file, incoming.path())?;
         let (name, descriptor) = match index.manifests.as_slice() {
             [one] => (one.name().unwrap_or_default().to_owned(), one.clone()),
@@ -73,32 +82,41 @@ impl Store {
                 });
             }
         };
-        let name = match super::Reference::parse(&name)? {
-            super::Reference::Name(name) => name,
-            super::Reference::Digest(_) => {
-                return Err(Error::NotAnArchive { file: file.to_owned(), why: "its image has no name".to_owned() });
-            }
+        let Ok(super::Reference::Name(name)) = super::Reference::parse(&name) else {
+            return Err(Error::NotAnArchive {
+                file: file.to_owned(),
+                why: format!("its image has the name {name:?}"),
+            });
         };
         let blobs = Blobs::of_layout(incoming.path());
         let missing = |digest: &Digest, size: u64| {
             if blobs.has(digest, size) {
                 Ok(())
             } else {
-                Err(Error::Truncated { file: file.to_owned(), what: format!("{digest} ({size} bytes) is not in it") })
+                Err(Error::Truncated {
+                    file: file.to_owned(),
+                    what: format!("{digest} ({size} bytes) is not in it"),
+                })
             }
         };
-        let nonsense = |e: serde_json::Error| Error::NotAnArchive { file: file.to_owned(), why: e.to_string() };
+        let nonsense =
+            |e: serde_json::Error| Error::NotAnArchive { file: file.to_owned(), why: e.to_string() };
         missing(&descriptor.digest, descriptor.size)?;
-        let manifest: Manifest = serde_json::from_slice(&blobs.read(&descriptor.digest)?).map_err(nonsense)?;
+        let manifest: Manifest =
+            serde_json::from_slice(&blobs.read(&descriptor.digest)?).map_err(nonsense)?;
         missing(&manifest.config.digest, manifest.config.size)?;
-        let config: Config = serde_json::from_slice(&blobs.read(&manifest.config.digest)?).map_err(nonsense)?;
+        let config: Config =
+            serde_json::from_slice(&blobs.read(&manifest.config.digest)?).map_err(nonsense)?;
         let labels = config.config.labels.clone().unwrap_or_default();
         Self::check(&labels, &config.architecture, &file.display().to_string())?;
         for layer in &manifest.layers {
             if layer.media_type != oci::LAYER {
                 return Err(Error::Format {
                     what: file.display().to_string(),
-                    why: format!("has a layer of the type {}; save it with its layers uncompressed", layer.media_type),
+                    why: format!(
+                        "has a layer of the type {}; save it with its layers uncompressed",
+                        layer.media_type
+                    ),
                 });
             }
             missing(&layer.digest, layer.size)?;
@@ -115,7 +133,12 @@ impl Store {
     }
 }
 
-fn append<W: Write, R: Read>(tar: &mut tar::Builder<W>, name: &str, content: R, size: u64) -> std::io::Result<()> {
+fn append<W: Write, R: Read>(
+    tar: &mut tar::Builder<W>,
+    name: &str,
+    content: R,
+    size: u64,
+) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(0o644);
@@ -178,10 +201,16 @@ fn receive(file: &Path, into: &Path) -> Result<Index> {
             std::io::copy(&mut entry, &mut hashing).map_err(|e| broken(file, entries, &e))?;
             let (_, actual, size) = hashing.finish();
             if size != wanted {
-                return Err(Error::Truncated { file: file.to_owned(), what: format!("it ends inside {shown}") });
+                return Err(Error::Truncated {
+                    file: file.to_owned(),
+                    what: format!("it ends inside {shown}"),
+                });
             }
             if actual != digest {
-                return Err(Error::Damaged { file: file.to_owned(), what: format!("the content of {shown} is {actual}") });
+                return Err(Error::Damaged {
+                    file: file.to_owned(),
+                    what: format!("the content of {shown} is {actual}"),
+                });
             }
             blob.finish()?;
         }
@@ -195,11 +224,20 @@ fn receive(file: &Path, into: &Path) -> Result<Index> {
 
 fn broken(file: &Path, entries: u64, error: &std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        return Error::Truncated { file: file.to_owned(), what: "it ends in the middle of an entry".to_owned() };
+        return Error::Truncated {
+            file: file.to_owned(),
+            what: "it ends in the middle of an entry".to_owned(),
+        };
     }
     match error.raw_os_error() {
-        Some(_) => Error::Io { doing: "unpacking", path: file.to_owned(), source: std::io::Error::other(error.to_string()) },
-        None if entries == 0 => Error::NotAnArchive { file: file.to_owned(), why: "it is no tar archive".to_owned() },
+        Some(_) => Error::Io {
+            doing: "unpacking",
+            path: file.to_owned(),
+            source: std::io::Error::other(error.to_string()),
+        },
+        None if entries == 0 => {
+            Error::NotAnArchive { file: file.to_owned(), why: "it is no tar archive".to_owned() }
+        }
         None => Error::Damaged { file: file.to_owned(), what: error.to_string() },
     }
 }

@@ -61,10 +61,7 @@ impl Blobs {
             .prefix(".new-")
             .tempfile_in(&self.dir)
             .on("making a file in", &self.dir)?;
-        Ok(NewBlob {
-            inner: Hashing::new(BufWriter::with_capacity(1 << 20, file)),
-            dir: self.dir.clone(),
-        })
+        Ok(NewBlob { inner: Hashing::new(BufWriter::with_capacity(1 << 20, file)), dir: self.dir.clone() })
     }
 
     /// Writes a small blob.
@@ -191,6 +188,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).on("setting the mode of", path)
+}
+
+/// Fails when a folder's disk has less than this free.
+pub(crate) fn require_room(dir: &Path, needed: u64) -> Result<()> {
+    let disk = rustix::fs::statvfs(dir).on("asking for the room of", dir)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < needed {
+        return Err(Error::Disk { path: dir.to_owned(), free, needed });
+    }
+    Ok(())
 }
 
 /// Links a file, or copies it where it can't be linked.

@@ -29,7 +29,9 @@ pub enum Error {
         why: &'static str,
     },
     /// The store has no such image.
-    #[error("no cluster image {reference:?} in the store; `atoll image list` shows what is there, `atoll image load FILE` adds one")]
+    #[error(
+        "no cluster image {reference:?} in the store; `atoll image list` shows what is there, `atoll image load FILE` adds one"
+    )]
     NoSuchImage {
         /// What was asked for.
         reference: String,
@@ -162,8 +164,20 @@ pub enum Error {
         /// What is wrong, and the remedy.
         why: String,
     },
+    /// The disk is too full.
+    #[error("{} has {} MiB free, and {} MiB are needed; free some, or give another place with --cache", path.display(), free >> 20, needed >> 20)]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// How many bytes are free.
+        free: u64,
+        /// How many should be.
+        needed: u64,
+    },
     /// A part is missing and nothing may be fetched.
-    #[error("{part} is not in the cache and its sources may not be fetched; run it once without --offline, or load a built image")]
+    #[error(
+        "{part} is not in the cache and its sources may not be fetched; run it once without --offline, or load a built image"
+    )]
     Offline {
         /// The part.
         part: String,
@@ -178,10 +192,6 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
     fn on(self, doing: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            doing,
-            path: path.to_owned(),
-            source: source.into(),
-        })
+        self.map_err(|source| Error::Io { doing, path: path.to_owned(), source: source.into() })
     }
 }

@@ -58,7 +58,11 @@ impl Store {
                 let used = modified(&used).or_else(|| modified(&self.blobs().path(&manifest.digest)));
                 let size = layers.iter().map(|l| l.size).sum();
                 let name = manifest.name().unwrap_or_default().to_owned();
-                items.push((used.unwrap_or(SystemTime::UNIX_EPOCH), size, What::Image(manifest.digest.clone(), name)));
+                items.push((
+                    used.unwrap_or(SystemTime::UNIX_EPOCH),
+                    size,
+                    What::Image(manifest.digest.clone(), name),
+                ));
             }
         }
         for folder in ["layers", "parts"] {
@@ -79,7 +83,7 @@ impl Store {
         }
 
         items.sort_by_key(|(used, ..)| *used);
-        let before = size_of(self.cache())?;
+        let before = self.size()?;
         let mut evicted = Evicted { before, after: before, removed: Vec::new() };
         for (_, _, what) in items {
             if evicted.after <= limit {
@@ -98,9 +102,19 @@ impl Store {
                     evicted.removed.push(name);
                 }
             }
-            evicted.after = size_of(self.cache())?;
+            evicted.after = self.size()?;
         }
         Ok(evicted)
+    }
+
+    /// What images and their making take on the disk. Cargo's folder beside them
+    /// is cargo's own.
+    fn size(&self) -> Result<u64> {
+        let mut size = 0;
+        for folder in ["images", "layers", "parts", "go-build", "buildah"] {
+            size += size_of(&self.cache().join(folder))?;
+        }
+        Ok(size)
     }
 
     /// Deletes blobs and unpacked layers that no image needs, and what an

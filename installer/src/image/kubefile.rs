@@ -55,7 +55,10 @@ impl Kubefile {
             }
             match instruction.as_str() {
                 "FROM" if began => {
-                    return Err(wrong("a second FROM: a cluster image has one; COPY --from=PART takes a built part".to_owned()));
+                    return Err(wrong(
+                        "a second FROM: a cluster image has one; COPY --from=PART takes a built part"
+                            .to_owned(),
+                    ));
                 }
                 "FROM" => {
                     let [image] = words.as_slice() else {
@@ -77,9 +80,13 @@ impl Kubefile {
                     variables.extend(kubefile.env.clone());
                 }
                 "COPY" => kubefile.copies.push(copy(line, &words).map_err(wrong)?),
-                "ADD" => return Err(wrong("ADD is not supported: write COPY, and unpack archives beforehand".to_owned())),
-                "RUN" | "CMD" | "ENTRYPOINT" | "SHELL" | "USER" | "WORKDIR" | "EXPOSE" | "VOLUME" | "HEALTHCHECK"
-                | "STOPSIGNAL" | "ONBUILD" | "MAINTAINER" => {
+                "ADD" => {
+                    return Err(wrong(
+                        "ADD is not supported: write COPY, and unpack archives beforehand".to_owned(),
+                    ));
+                }
+                "RUN" | "CMD" | "ENTRYPOINT" | "SHELL" | "USER" | "WORKDIR" | "EXPOSE" | "VOLUME"
+                | "HEALTHCHECK" | "STOPSIGNAL" | "ONBUILD" | "MAINTAINER" => {
                     return Err(wrong(format!(
                         "{instruction} means nothing in a cluster image, which is data and runs nothing: make the file beforehand and COPY it"
                     )));
@@ -218,7 +225,8 @@ fn copy(line: usize, words: &[String]) -> Result<Copy, String> {
         return Err("COPY takes at least one source and the destination".to_owned());
     };
     let relative = |text: &str| {
-        super::layer::inside(Path::new(text)).ok_or_else(|| format!("{text:?} leaves its place: don't write .."))
+        super::layer::inside(Path::new(text))
+            .ok_or_else(|| format!("{text:?} leaves its place: don't write .."))
     };
     let into_folder = dest.ends_with('/') || sources.len() > 1;
     if sources.len() > 1 && !dest.ends_with('/') {
@@ -257,7 +265,7 @@ mod tests {
         assert_eq!(kubefile.parts(), ["kubernetes"]);
         assert_eq!(kubefile.copies[0].dest, Path::new("node"));
         assert_eq!(kubefile.copies[1].sources, [Path::new("a"), Path::new("b")]);
-        assert_eq!(kubefile.copies[1].line, 8);
+        assert_eq!(kubefile.copies[1].line, 9);
     }
 
     #[test]

@@ -49,11 +49,7 @@ pub struct Source {
 
 /// Writes a layer. A folder's content goes into its destination.
 pub fn pack<W: Write>(sources: &[Source], out: W) -> Result<W> {
-    let mut packer = Packer {
-        tar: Builder::new(out),
-        folders: BTreeSet::new(),
-        linked: BTreeMap::new(),
-    };
+    let mut packer = Packer { tar: Builder::new(out), folders: BTreeSet::new(), linked: BTreeMap::new() };
     for source in sources {
         let mut parent = PathBuf::new();
         for component in source.dest.parent().unwrap_or(Path::new("")).components() {
@@ -100,7 +96,8 @@ impl<W: Write> Packer<W> {
         if !dest.as_os_str().is_empty() {
             let xattrs = xattrs(path, &meta)?;
             if !xattrs.is_empty() {
-                let entries: Vec<_> = xattrs.iter().map(|(n, v)| (format!("{XATTR}{n}"), v.as_slice())).collect();
+                let entries: Vec<_> =
+                    xattrs.iter().map(|(n, v)| (format!("{XATTR}{n}"), v.as_slice())).collect();
                 self.tar
                     .append_pax_extensions(entries.iter().map(|(n, v)| (n.as_str(), *v)))
                     .on("packing", path)?;
@@ -199,7 +196,8 @@ fn xattrs(path: &Path, meta: &Metadata) -> Result<BTreeMap<String, Vec<u8>>> {
             continue;
         }
         let mut value = vec![0_u8; 1 << 16];
-        let length = sys::lgetxattr(path, name, value.as_mut_slice()).on("reading the attributes of", path)?;
+        let length =
+            sys::lgetxattr(path, name, value.as_mut_slice()).on("reading the attributes of", path)?;
         value.truncate(length);
         found.insert(name.to_owned(), value);
     }
@@ -258,7 +256,8 @@ fn hash_tree(
 
 /// Unpacks a layer into an empty folder. `name` is the layer's name in messages.
 pub fn unpack<R: Read>(reader: R, into: &Path, name: &str) -> Result<R> {
-    let root = sys::open(into, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).on("opening", into)?;
+    let root = sys::open(into, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .on("opening", into)?;
     let mut unpacker = Unpacker {
         root,
         into,
@@ -329,7 +328,8 @@ impl Unpacker<'_> {
         let header = entry.header();
         let bad = |e: std::io::Error| self.error(&shown, &e.to_string());
         let mode = Mode::from_raw_mode(header.mode().map_err(bad)? & 0o7777);
-        let number = |n: u64| u32::try_from(n).map_err(|_| self.error(&shown, "its owner is no user's number"));
+        let number =
+            |n: u64| u32::try_from(n).map_err(|_| self.error(&shown, "its owner is no user's number"));
         let uid = Uid::from_raw(number(header.uid().map_err(bad)?)?);
         let gid = Gid::from_raw(number(header.gid().map_err(bad)?)?);
         let seconds = i64::try_from(header.mtime().map_err(bad)?).unwrap_or(0);
@@ -340,8 +340,13 @@ impl Unpacker<'_> {
         let bytes = file_name.as_bytes();
         if bytes == OPAQUE {
             if privileged {
-                let dir = sys::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(fail)?;
+                let dir = sys::openat(
+                    dir,
+                    ".",
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .map_err(fail)?;
                 sys::fsetxattr(dir, "trusted.overlay.opaque", b"y", XattrFlags::empty()).map_err(fail)?;
             }
             return Ok(());
@@ -376,7 +381,8 @@ impl Unpacker<'_> {
                 return sys::linkat(from, name, dir, &file_name, AtFlags::empty()).map_err(fail);
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let device = match (header.device_major().map_err(bad)?, header.device_minor().map_err(bad)?) {
+                let device = match (header.device_major().map_err(bad)?, header.device_minor().map_err(bad)?)
+                {
                     (Some(major), Some(minor)) => sys::makedev(major, minor),
                     _ => 0,
                 };
@@ -388,12 +394,15 @@ impl Unpacker<'_> {
                 sys::mknodat(dir, &file_name, node, mode, device).map_err(fail)?;
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file: File =
                     sys::openat(dir, &file_name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?.into();
                 std::io::copy(entry, &mut file).map_err(|e| self.error(&shown, &e.to_string()))?;
             }
-            other => return Err(self.error(&shown, &format!("entries of the kind {other:?} are not supported"))),
+            other => {
+                return Err(self.error(&shown, &format!("entries of the kind {other:?} are not supported")));
+            }
         }
         if privileged {
             sys::chownat(dir, &file_name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;

@@ -107,10 +107,7 @@ impl Descriptor {
 
     /// The image's full name, where the layout gives one.
     pub fn name(&self) -> Option<&str> {
-        self.annotations
-            .get(CONTAINERD_NAME)
-            .or_else(|| self.annotations.get(REF_NAME))
-            .map(String::as_str)
+        self.annotations.get(CONTAINERD_NAME).or_else(|| self.annotations.get(REF_NAME)).map(String::as_str)
     }
 }
 

@@ -22,10 +22,8 @@ pub fn fill_registry(layers: &[PathBuf], dir: &Path) -> Result<Vec<String>> {
         for image in read_index(&layout)?.manifests {
             let Some(name) = image.name().map(str::to_owned) else { continue };
             let (_, tag) = split_tag(&name);
-            let repository = super::layer::inside(Path::new(repository(&name))).ok_or_else(|| Error::Escape {
-                what: layout.display().to_string(),
-                entry: name.clone(),
-            })?;
+            let repository = super::layer::inside(Path::new(repository(&name)))
+                .ok_or_else(|| Error::Escape { what: layout.display().to_string(), entry: name.clone() })?;
             let repository = root.join("repositories").join(repository);
             add_manifest(&blobs, &root, &repository, &image)?;
             let tag = tag.unwrap_or("latest");

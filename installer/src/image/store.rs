@@ -116,8 +116,8 @@ impl Store {
 
     pub(crate) fn write_index(&self, index: &Index) -> Result<()> {
         let path = self.index_path();
-        let bytes =
-            serde_json::to_vec_pretty(index).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
+        let bytes = serde_json::to_vec_pretty(index)
+            .map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
         write_atomically(&path, &bytes)
     }
 
@@ -137,7 +137,11 @@ impl Store {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let holder = std::fs::read_to_string(&path).unwrap_or_default();
-                waiting(&format!("waiting for process {} to finish with {}", holder.trim(), self.cache.display()));
+                waiting(&format!(
+                    "waiting for process {} to finish with {}",
+                    holder.trim(),
+                    self.cache.display()
+                ));
                 rustix::fs::flock(&file, FlockOperation::LockExclusive).on("locking", &path)?;
             }
             Err(error) => return Err(error).on("locking", &path),
@@ -163,7 +167,9 @@ impl Store {
         let index = self.index()?;
         let found: Vec<_> = match Reference::parse(reference)? {
             Reference::Name(name) => index.named(&name).into_iter().collect(),
-            Reference::Digest(hex) => index.manifests.iter().filter(|m| m.digest.hex().starts_with(&hex)).collect(),
+            Reference::Digest(hex) => {
+                index.manifests.iter().filter(|m| m.digest.hex().starts_with(&hex)).collect()
+            }
         };
         let digests: BTreeSet<_> = found.iter().map(|m| &m.digest).collect();
         match found.first() {
@@ -184,8 +190,10 @@ impl Store {
 
     pub(crate) fn config(&self, manifest: &Manifest) -> Result<Config> {
         let bytes = self.blobs.read(&manifest.config.digest)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::BadStore { path: self.blobs.path(&manifest.config.digest), why: e.to_string() })
+        serde_json::from_slice(&bytes).map_err(|e| Error::BadStore {
+            path: self.blobs.path(&manifest.config.digest),
+            why: e.to_string(),
+        })
     }
 
     pub(crate) fn image(&self, descriptor: &Descriptor) -> Result<Image> {
@@ -338,7 +346,11 @@ impl Store {
     }
 
     /// As [`Store::unpacked`], and says how far it is.
-    pub fn unpacked_with(&self, image: &Image, progress: &dyn crate::progress::Progress) -> Result<Vec<PathBuf>> {
+    pub fn unpacked_with(
+        &self,
+        image: &Image,
+        progress: &dyn crate::progress::Progress,
+    ) -> Result<Vec<PathBuf>> {
         let _lock = self.lock(|why| progress.update(why, None, None))?;
         let total = image.layers.len() as u64;
         let mut folders = Vec::new();
@@ -360,6 +372,7 @@ impl Store {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).on("removing", &folder)?;
         }
+        super::blobs::require_room(&dir, layer.size)?;
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&dir).on("making a folder in", &dir)?;
         let blob = self.blobs.open(&layer.digest)?;
         // A damaged blob is told as such, not as the nonsense that it unpacks to.

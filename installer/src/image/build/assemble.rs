@@ -12,7 +12,9 @@ use crate::image::kubefile::{Copy, Kubefile};
 use crate::image::layer::{self, Owner, Source, tree_digest};
 use crate::image::oci::{self, Config, Descriptor, Digest, Manifest, RootFs, Settings};
 use crate::image::store::MADE_BY;
-use crate::image::{Error, FORMAT, Image, LABEL_ARCH, LABEL_FORMAT, LABEL_IMAGE, LABEL_KUBERNETES, Result, Store};
+use crate::image::{
+    Error, FORMAT, Image, LABEL_ARCH, LABEL_FORMAT, LABEL_IMAGE, LABEL_KUBERNETES, Result, Store,
+};
 use crate::progress::Progress;
 
 /// All images are of the same moment, so that the same content is the same image.
@@ -63,7 +65,10 @@ pub(super) fn assemble(
             labels: Some(labels),
         },
         // Layers aren't compressed, so the blobs' digests are the contents'.
-        rootfs: RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|l| l.digest.clone()).collect() },
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: layers.iter().map(|l| l.digest.clone()).collect(),
+        },
     };
     let (digest, size) = store.blobs().write(&json(&config, file)?)?;
     let manifest = Manifest {
@@ -94,7 +99,9 @@ fn check_labels(labels: &BTreeMap<String, String>, file: &Path) -> Result<()> {
             return Err(Error::Kubefile {
                 file: file.to_owned(),
                 line: 1,
-                why: format!("its label {name} must be {value}: write LABEL {name}={value}, or begin FROM a cluster image"),
+                why: format!(
+                    "its label {name} must be {value}: write LABEL {name}={value}, or begin FROM a cluster image"
+                ),
             });
         }
     }
@@ -102,7 +109,9 @@ fn check_labels(labels: &BTreeMap<String, String>, file: &Path) -> Result<()> {
         return Err(Error::Kubefile {
             file: file.to_owned(),
             line: 1,
-            why: format!("it has no label {LABEL_KUBERNETES}; write the version of Kubernetes that it carries"),
+            why: format!(
+                "it has no label {LABEL_KUBERNETES}; write the version of Kubernetes that it carries"
+            ),
         });
     }
     Ok(())
@@ -145,7 +154,8 @@ fn layer_of(
     }
     let key = key.finish();
     let remembered = store.cache().join("parts/layers").join(key.hex());
-    let packed = std::fs::read(&remembered).ok().and_then(|bytes| serde_json::from_slice::<Packed>(&bytes).ok());
+    let packed =
+        std::fs::read(&remembered).ok().and_then(|bytes| serde_json::from_slice::<Packed>(&bytes).ok());
     let packed = match packed.filter(|p| store.blobs().has(&p.digest, p.size)) {
         Some(packed) => packed,
         None => {
@@ -198,7 +208,9 @@ fn describe(copy: &Copy) -> String {
 fn inside_of(path: &Path, root: &Path, file: &Path, line: usize) -> Result<PathBuf> {
     let wrong = |why: String| Error::Kubefile { file: file.to_owned(), line, why };
     let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let real = path.canonicalize().map_err(|e| wrong(format!("{shown}: {e}; its path is relative to {}", root.display())))?;
+    let real = path
+        .canonicalize()
+        .map_err(|e| wrong(format!("{shown}: {e}; its path is relative to {}", root.display())))?;
     let root = root.canonicalize().on("reading", root)?;
     if !real.starts_with(&root) {
         return Err(wrong(format!("{shown} leads out of {}; copy it there", root.display())));

@@ -3,9 +3,9 @@
 //!
 //! The Containerfile's comments say what its context gets beside the folder's
 //! own files: `# name:` the image's full name, `# packages:` Debian packages,
-//! found as `rootfs.tar`, `# programs:` parts, whose programs are found in `bin/`.
+//! found as `rootfs.tar` (`-package` leaves one out), `# programs:` parts, whose programs are found in `bin/`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::process::Command;
 
 use super::Builder;
 use super::command::{ask, run};
+use super::debian::Packages;
 use super::part::{Key, Part};
 use crate::image::blobs::{Blobs, link_or_copy};
 use crate::image::containers::read_index;
@@ -29,7 +30,7 @@ pub(crate) const OWN: &str = "registry.atoll.local/system/";
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recipe {
     names: Vec<String>,
-    packages: BTreeSet<String>,
+    packages: Packages,
     programs: Vec<String>,
 }
 
@@ -37,17 +38,20 @@ impl Recipe {
     fn parse(text: &str, file: &Path) -> Result<Self> {
         let mut recipe = Self::default();
         for (line, text) in text.lines().enumerate() {
-            let Some((word, rest)) = text.strip_prefix('#').and_then(|t| t.trim().split_once(':')) else { continue };
+            let Some((word, rest)) = text.strip_prefix('#').and_then(|t| t.trim().split_once(':')) else {
+                continue;
+            };
             let words = rest.split_whitespace().map(str::to_owned);
             match word {
                 "name" => {
                     for name in words {
-                        let wrong = |why: String| Error::Kubefile { file: file.to_owned(), line: line + 1, why };
+                        let wrong =
+                            |why: String| Error::Kubefile { file: file.to_owned(), line: line + 1, why };
                         crate::image::Reference::parse(&name).map_err(|e| wrong(e.to_string()))?;
                         recipe.names.push(name);
                     }
                 }
-                "packages" => recipe.packages.extend(words),
+                "packages" => recipe.packages.add(rest),
                 "programs" => recipe.programs.extend(words),
                 _ => {}
             }
@@ -116,30 +120,6 @@ impl Builder<'_> {
         })
     }
 
-    /// The tags of our own images, by name without tag.
-    pub(super) fn own_tags(&self) -> Result<BTreeMap<String, String>> {
-        let mut tags = BTreeMap::new();
-        let dir = self.images().join("containers");
-        for group in std::fs::read_dir(&dir).on("reading", &dir)? {
-            let group = group.on("reading", &dir)?.file_name();
-            for dir in self.container_dirs(&group.to_string_lossy())? {
-                let text = dir.join("Containerfile");
-                let text = std::fs::read_to_string(&text).on("reading", &text)?;
-                if !text.contains(OWN) {
-                    continue;
-                }
-                for name in self.container(&dir)?.0 {
-                    if let (name, Some(tag)) = split_tag(&name) {
-                        if name.starts_with(OWN) && tag != "current" {
-                            tags.insert(name.to_owned(), tag.to_owned());
-                        }
-                    }
-                }
-            }
-        }
-        Ok(tags)
-    }
-
     /// One container image: its full names, and its layout of one manifest.
     fn container(&self, dir: &Path) -> Result<(Vec<String>, Part)> {
         let file = dir.join("Containerfile");
@@ -153,9 +133,11 @@ impl Builder<'_> {
         }
         let rootfs = match recipe.packages.is_empty() {
             true => None,
-            false => Some(self.debian(&format!("rootfs-{name}"), &recipe.packages)?),
+            false => Some(self.debian("rootfs", &name, &recipe.packages)?),
         };
-        let mut key = Key::new("container 1").with("architecture", oci::this_architecture()).with_folder("context", dir)?;
+        let mut key = Key::new("container 2")
+            .with("architecture", oci::this_architecture())
+            .with_folder("context", dir)?;
         for part in programs.iter().chain(&rootfs) {
             // The content, not the inputs: the same program has the same image.
             key = key.with("part", part.tree.hex());
@@ -183,7 +165,9 @@ impl Builder<'_> {
             None => Err(Error::Kubefile {
                 file: file.to_owned(),
                 line: 1,
-                why: format!("{name} has no tag, and kubeadm doesn't want an image of this name; write {name}:<tag>"),
+                why: format!(
+                    "{name} has no tag, and kubeadm doesn't want an image of this name; write {name}:<tag>"
+                ),
             }),
         }
     }
@@ -199,7 +183,8 @@ impl Builder<'_> {
         self.require("buildah")?;
         self.progress.step(&format!("building the container image {name}"));
         let parent = self.parts.dir();
-        let context = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).on("making a folder in", parent)?;
+        let context =
+            tempfile::Builder::new().prefix(".new-").tempdir_in(parent).on("making a folder in", parent)?;
         copy_folder(dir, context.path())?;
         let bin = context.path().join("bin");
         std::fs::create_dir_all(&bin).on("making", &bin)?;
@@ -218,8 +203,20 @@ impl Builder<'_> {
         let what = format!("building the container image {name}");
         let tag = format!("localhost/atoll/{name}:new");
         let mut build = buildah.command();
-        build.args(["build", "--layers=false", "--timestamp=0", "--identity-label=false", "--isolation=chroot", "--pull-never"]);
-        build.arg("--tag").arg(&tag).arg("--file").arg(context.path().join("Containerfile")).arg(context.path());
+        build.args([
+            "build",
+            "--layers",
+            "--timestamp=0",
+            "--identity-label=false",
+            "--isolation=chroot",
+            "--pull-never",
+        ]);
+        build
+            .arg("--tag")
+            .arg(&tag)
+            .arg("--file")
+            .arg(context.path().join("Containerfile"))
+            .arg(context.path());
         run(&mut build, &what, &log, self.progress, |line, state| {
             state.detail = format!("{name}: {line}");
         })?;
@@ -230,7 +227,7 @@ impl Builder<'_> {
         push.arg(format!("dir:{}", pushed.display()));
         run(&mut push, &what, &log, self.progress, |_, _| {})?;
         let mut remove = buildah.command();
-        remove.args(["rmi", "--force"]).arg(&tag);
+        remove.args(["rmi", "--all", "--force"]);
         ask(&mut remove, &what, &log)?;
         take_in(&pushed, into, name)
     }
@@ -269,7 +266,8 @@ impl Buildah {
 
 fn write_layout(dir: &Path, index: &Index) -> Result<()> {
     let path = dir.join("index.json");
-    let bytes = serde_json::to_vec(index).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
+    let bytes =
+        serde_json::to_vec(index).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
     std::fs::write(&path, bytes).on("writing", &path)?;
     let path = dir.join("oci-layout");
     std::fs::write(&path, oci::LAYOUT).on("writing", &path)
@@ -282,10 +280,13 @@ fn take_in(pushed: &Path, into: &Path, name: &str) -> Result<()> {
     let wrong = |why: String| Error::Build { what: format!("the container image {name}"), why };
     let path = pushed.join("manifest.json");
     let bytes = std::fs::read(&path).on("reading", &path)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|e| wrong(format!("buildah wrote a manifest that can't be read: {e}")))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|e| wrong(format!("buildah wrote a manifest that can't be read: {e}")))?;
     if let Some(layer) = manifest.layers.iter().find(|l| l.media_type != oci::LAYER) {
-        return Err(wrong(format!("buildah wrote a layer of the type {}; use buildah 1.28 or newer", layer.media_type)));
+        return Err(wrong(format!(
+            "buildah wrote a layer of the type {}; use buildah 1.28 or newer",
+            layer.media_type
+        )));
     }
     let blobs = Blobs::of_layout(into);
     let (digest, size) = blobs.write(&bytes)?;
@@ -350,7 +351,9 @@ mod tests {
             # programs: kubernetes\n# Any other comment.\nFROM scratch\n";
         let recipe = Recipe::parse(text, Path::new("Containerfile")).unwrap();
         assert_eq!(recipe.names, ["registry.k8s.io/kube-proxy"]);
-        assert_eq!(recipe.packages.len(), 3);
+        let mut packages = Packages::default();
+        packages.add("ipset iptables nftables");
+        assert_eq!(recipe.packages, packages);
         assert_eq!(recipe.programs, ["kubernetes"]);
         for bad in ["FROM scratch\n", "# name: UPPER\n"] {
             let error = Recipe::parse(bad, Path::new("Containerfile")).unwrap_err().to_string();

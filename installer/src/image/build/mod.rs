@@ -42,10 +42,18 @@ pub struct RequiredPackage {
 
 /// What must be installed before [`build()`] with the product's own Kubefile.
 pub const REQUIRED_PACKAGES: &[RequiredPackage] = &[
-    RequiredPackage { package: "mmdebstrap", command: "mmdebstrap", purpose: "node and container images from Debian packages" },
+    RequiredPackage {
+        package: "mmdebstrap",
+        command: "mmdebstrap",
+        purpose: "node and container images from Debian packages",
+    },
     RequiredPackage { package: "buildah", command: "buildah", purpose: "container images" },
     RequiredPackage { package: "gcc", command: "cc", purpose: "linking atolld and pause" },
-    RequiredPackage { package: "python3-venv", command: "python3", purpose: "Go's toolchain, where the machine has none that is new enough" },
+    RequiredPackage {
+        package: "python3-venv",
+        command: "python3",
+        purpose: "Go's toolchain, where the machine has none that is new enough",
+    },
 ];
 
 /// What to build, from what, into where.
@@ -83,7 +91,10 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
     let name = match Reference::parse(&options.name)? {
         Reference::Name(name) => name,
         Reference::Digest(_) => {
-            return Err(Error::Reference { text: options.name.clone(), why: "an image is built under a name" });
+            return Err(Error::Reference {
+                text: options.name.clone(),
+                why: "an image is built under a name",
+            });
         }
     };
     let source = std::path::absolute(&options.source).on("finding", &options.source)?;
@@ -100,6 +111,7 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
         progress,
         go: OnceCell::new(),
         tags: OnceCell::new(),
+        atolld: OnceCell::new(),
     };
     let _building = builder.parts.lock(|why| progress.update(why, None, None))?;
     let args = builder.args(&text)?;
@@ -130,6 +142,7 @@ pub(crate) struct Builder<'a> {
     parts: Parts,
     go: OnceCell<go::Toolchain>,
     tags: OnceCell<BTreeMap<String, String>>,
+    atolld: OnceCell<Part>,
 }
 
 impl Builder<'_> {

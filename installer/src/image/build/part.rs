@@ -50,7 +50,8 @@ impl Key {
         entries.sort();
         for path in entries {
             let name = format!("{name}/{}", path.file_name().unwrap_or_default().to_string_lossy());
-            self = if path.is_dir() { self.with_folder(&name, &path)? } else { self.with_file(&name, &path)? };
+            self =
+                if path.is_dir() { self.with_folder(&name, &path)? } else { self.with_file(&name, &path)? };
         }
         Ok(self)
     }
@@ -102,6 +103,9 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// What must be free before a part is built; the largest take half of it.
+    const ROOM: u64 = 2 << 30;
+
     pub fn new(cache: &Path) -> Result<Self> {
         let dir = cache.join("parts");
         std::fs::create_dir_all(&dir).on("making", &dir)?;
@@ -116,7 +120,8 @@ impl Parts {
     pub fn lock(&self, waiting: impl FnOnce(&str)) -> Result<std::fs::File> {
         use rustix::fs::FlockOperation;
         let path = self.dir.with_extension("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).on("opening", &path)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).on("opening", &path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 waiting(&format!("waiting for another build that uses {}", self.dir.display()));
@@ -156,15 +161,19 @@ impl Parts {
         if let Some(part) = self.find(name, key) {
             return Ok(part);
         }
-        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.dir).on("making a folder in", &self.dir)?;
+        crate::image::blobs::require_room(&self.dir, Self::ROOM)?;
+        let new = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.dir)
+            .on("making a folder in", &self.dir)?;
         let content = new.path().join("content");
         std::fs::create_dir(&content).on("making", &content)?;
         build(&content)?;
         let tree = tree_digest(&content)?;
         let record = Record { key: key.clone(), tree: tree.clone() };
         let path = new.path().join("part.json");
-        let bytes =
-            serde_json::to_vec(&record).map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
+        let bytes = serde_json::to_vec(&record)
+            .map_err(|e| Error::BadStore { path: path.clone(), why: e.to_string() })?;
         std::fs::write(&path, bytes).on("writing", &path)?;
         let folder = self.folder(name, key);
         if folder.exists() {

@@ -13,11 +13,25 @@ use crate::image::{Error, Result, oci};
 impl Builder<'_> {
     /// `atolld`, whose key is what cargo made of it: cargo knows best what changed.
     pub(super) fn atolld(&self) -> Result<Part> {
+        if let Some(built) = self.atolld.get() {
+            return Ok(built.clone());
+        }
+        let built = self.build_atolld()?;
+        Ok(self.atolld.get_or_init(|| built).clone())
+    }
+
+    fn build_atolld(&self) -> Result<Part> {
         self.progress.step("building atolld");
         let log = self.log("atolld");
         let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
         let mut tree = Command::new(&cargo);
-        tree.current_dir(&self.source).args(["tree", "--package=atolld", "--edges=normal,build", "--prefix=none", "--format={p}"]);
+        tree.current_dir(&self.source).args([
+            "tree",
+            "--package=atolld",
+            "--edges=normal,build",
+            "--prefix=none",
+            "--format={p}",
+        ]);
         tree.arg("--offline");
         let total = ask(&mut tree, "listing atolld's crates", &log).ok().map(|listed| {
             let mut crates: Vec<_> = listed.lines().map(|l| l.trim_end_matches(" (*)")).collect();
@@ -26,7 +40,13 @@ impl Builder<'_> {
             crates.len() as u64
         });
         let mut build = Command::new(&cargo);
-        build.current_dir(&self.source).args(["build", "--release", "--locked", "--package=atolld", "--bin=atolld"]);
+        build.current_dir(&self.source).args([
+            "build",
+            "--release",
+            "--locked",
+            "--package=atolld",
+            "--bin=atolld",
+        ]);
         build.arg("--message-format=json-render-diagnostics");
         if self.offline {
             build.arg("--offline");
@@ -40,11 +60,14 @@ impl Builder<'_> {
                 state.detail = format!("crates compiled; {name}");
                 state.done = Some(built);
                 state.total = total.map(|total| total.max(built));
-            } else if said.starts_with("Downloading ") || said.starts_with("Downloaded ") {
-                state.detail = said.to_owned();
-            } else if said.starts_with('{') && said.contains("\"executable\":\"") {
+            } else if !said.is_empty() && !said.starts_with('{') {
+                // Such as that it waits for another cargo.
+                state.detail = format!("building atolld: {said}");
+            } else if said.contains("\"executable\":\"") {
                 let message: Option<serde_json::Value> = serde_json::from_str(said).ok();
-                if let Some(path) = message.as_ref().and_then(|m| m.get("executable")).and_then(|p| p.as_str()) {
+                if let Some(path) =
+                    message.as_ref().and_then(|m| m.get("executable")).and_then(|p| p.as_str())
+                {
                     executable = Some(PathBuf::from(path));
                 }
             }
@@ -69,8 +92,19 @@ impl Builder<'_> {
         let source = self.images().join("pause/pause.rs");
         let log = self.log("pause");
         let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
-        let version = ask(Command::new(&rustc).current_dir(&self.source).arg("--version"), "asking for rustc's version", &log)?;
-        let flags = ["--edition=2024", "-Copt-level=z", "-Cpanic=abort", "-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-Clto"];
+        let version = ask(
+            Command::new(&rustc).current_dir(&self.source).arg("--version"),
+            "asking for rustc's version",
+            &log,
+        )?;
+        let flags = [
+            "--edition=2024",
+            "-Copt-level=z",
+            "-Cpanic=abort",
+            "-Ctarget-feature=+crt-static",
+            "-Cstrip=symbols",
+            "-Clto",
+        ];
         let key = Key::new("pause 1")
             .with("architecture", oci::this_architecture())
             .with("rustc", version)
@@ -84,7 +118,11 @@ impl Builder<'_> {
             let work = tempfile::tempdir().on("making", Path::new("a temporary folder"))?;
             let made = work.path().join("pause");
             let mut command = Command::new(&rustc);
-            command.current_dir(&self.source).args(flags).arg("--remap-path-prefix").arg(format!("{}=.", self.source.display()));
+            command
+                .current_dir(&self.source)
+                .args(flags)
+                .arg("--remap-path-prefix")
+                .arg(format!("{}=.", self.source.display()));
             command.arg("-o").arg(&made).arg(&source);
             run(&mut command, "building pause", &log, self.progress, |_, _| {})?;
             link_or_copy(&made, &to)?;
