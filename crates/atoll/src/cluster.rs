@@ -41,7 +41,7 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     println!();
     println!("  apps        https://<app>.{}{}", api::names::APPS_DOMAIN, port(record.ports.https));
     println!("  kubernetes  export KUBECONFIG={}", common.place().directory().kubeconfig().display());
-    println!("  an app      atoll app install examples/whoami.yaml");
+    println!("  an app      atoll app install examples/hello.yaml");
     println!("  browsers    atoll trust");
     Ok(ExitCode::SUCCESS)
 }

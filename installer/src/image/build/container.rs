@@ -5,7 +5,6 @@
 //! own files: `# name:` the image's full name, `# packages:` Debian packages,
 //! found as `rootfs.tar` (`-package` leaves one out), `# programs:` parts, whose programs are found in `bin/`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
