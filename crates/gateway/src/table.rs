@@ -94,6 +94,8 @@ pub struct Host {
     regex: Vec<Arc<Route>>,
     /// Some route takes a wildcard of several labels.
     deep: bool,
+    over_http: bool,
+    over_https: bool,
 }
 
 impl Host {
@@ -101,6 +103,8 @@ impl Host {
         let mut host = Self::default();
         for route in routes {
             host.deep |= !route.one_label;
+            host.over_http |= route.over_http;
+            host.over_https |= route.over_https;
             match &route.path {
                 PathMatch::Exact(_) => host.exact.push(route),
                 PathMatch::Prefix(_) => host.prefix.push(route),
@@ -183,10 +187,11 @@ impl Table {
     pub fn find(&self, request: &Request<'_>) -> Found {
         for (depth, pattern) in patterns(request.host).enumerate() {
             let Some(host) = self.hosts.get(pattern.as_str()) else { continue };
-            if depth > 1 && !host.deep && !pattern.as_str().is_empty() {
+            let depth = if pattern.as_str().is_empty() { 0 } else { depth };
+            let over = if request.secure { host.over_https } else { host.over_http };
+            if !over || (depth > 1 && !host.deep) {
                 continue;
             }
-            let depth = if pattern.as_str().is_empty() { 0 } else { depth };
             return host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
         }
         Found::NoHost
