@@ -94,7 +94,10 @@ fn table(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("change an Ingress", size), |bench| {
             bench.iter(|| {
                 turn += 1;
-                index.apply(ingress((turn * 7919) % size, if (turn / size) % 2 == 0 { "/other" } else { "/" }));
+                index.apply(ingress(
+                    (turn * 7919) % size,
+                    if (turn / size) % 2 == 0 { "/other" } else { "/" },
+                ));
             });
         });
         group.bench_function(BenchmarkId::new("add and remove an Ingress", size), |bench| {

@@ -26,6 +26,7 @@ pub mod route;
 pub mod snapshot;
 mod stream;
 pub mod table;
+mod upgrade;
 pub mod watch;
 
 use std::collections::HashSet;
