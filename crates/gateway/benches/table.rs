@@ -118,7 +118,7 @@ fn table(criterion: &mut Criterion) {
     }
     group.finish();
     criterion.bench_function("load 20,000 apps from cold", |bench| {
-        bench.iter(|| black_box(world(20_000)).1.hosts.len())
+        bench.iter(|| black_box(world(20_000).1.hosts.len()));
     });
 }
 

@@ -19,10 +19,12 @@ use crate::route::{Owner, PathMatch, Request, Route};
 /// At 100,000 hosts a shard has 25 entries.
 const SHARDS: usize = 4096;
 
+type Shard<K, V> = ArcSwap<HashMap<K, Arc<V>>>;
+
 /// A map that is read without locks and changed one small piece at a time. One
 /// writer at a time, which is the index.
 pub struct Sharded<K, V> {
-    shards: Box<[ArcSwap<HashMap<K, Arc<V>>>]>,
+    shards: Box<[Shard<K, V>]>,
     hasher: RandomState,
     length: AtomicUsize,
 }
@@ -39,7 +41,7 @@ impl<K: Clone + Eq + std::hash::Hash, V> Default for Sharded<K, V> {
 }
 
 impl<K: Clone + Eq + std::hash::Hash, V> Sharded<K, V> {
-    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &ArcSwap<HashMap<K, Arc<V>>> {
+    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &Shard<K, V> {
         let hash = self.hasher.hash_one(key);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
     }
