@@ -26,6 +26,7 @@ pub mod route;
 pub mod snapshot;
 mod stream;
 pub mod table;
+mod upgrade;
 pub mod watch;
 
 use std::collections::HashSet;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 pub use error::Error;
@@ -184,6 +186,7 @@ async fn apply(
     let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
     let mut synced = Some(synced);
     let mut saved = index.generation();
+    let mut writing: Option<JoinHandle<()>> = None;
     let mut tick = tokio::time::interval(SNAPSHOT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -213,21 +216,30 @@ async fn apply(
             }
             // What is not in sync yet would replace a fuller snapshot.
             _ = tick.tick(), if missing.is_empty() => {
-                save(&index, &mut saved, snapshot.as_ref()).await;
+                // Changes don't wait for the disk.
+                if writing.as_ref().is_none_or(JoinHandle::is_finished) {
+                    writing = save(&index, &mut saved, snapshot.as_ref());
+                }
             }
         }
     }
-    if missing.is_empty() {
-        save(&index, &mut saved, snapshot.as_ref()).await;
+    if let Some(writing) = writing {
+        let _ = writing.await;
+    }
+    if missing.is_empty()
+        && let Some(writing) = save(&index, &mut saved, snapshot.as_ref())
+    {
+        let _ = writing.await;
     }
 }
 
-async fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) {
-    let Some(snapshot) = snapshot.filter(|_| *saved != index.generation()) else { return };
+fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<JoinHandle<()>> {
+    let snapshot = snapshot.filter(|_| *saved != index.generation())?.clone();
     *saved = index.generation();
-    let (snapshot, objects) = (snapshot.clone(), index.objects());
-    let writing = tokio::task::spawn_blocking(move || snapshot.save(&objects));
-    if let Ok(Err(error)) = writing.await {
-        tracing::warn!(%error, "the snapshot was not written");
-    }
+    let objects = index.objects();
+    Some(tokio::task::spawn_blocking(move || {
+        if let Err(error) = snapshot.save(&objects) {
+            tracing::warn!(%error, "the snapshot was not written");
+        }
+    }))
 }

@@ -105,10 +105,7 @@ impl Server {
         let counted = Counted::new(self.metrics.clone());
         let _ = stream.set_nodelay(true);
         let connection = if tls {
-            match tokio::time::timeout(HANDSHAKE, self.handshake(stream, peer, counted)).await {
-                Ok(connection) => connection,
-                Err(_) => None,
-            }
+            tokio::time::timeout(HANDSHAKE, self.handshake(stream, peer, counted)).await.ok().flatten()
         } else {
             Connection::plain(stream, peer, counted).ok()
         };

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
@@ -20,6 +20,7 @@ use crate::page::Page;
 use crate::route::{HeaderEdit, Redirect, Request, Route, Target};
 use crate::stream::Peer;
 use crate::table::{Found, Table};
+use crate::upgrade::{Gate, Gated};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads from a backend, or two writes to it. Long enough for a
@@ -60,6 +61,8 @@ pub struct Decided {
     backend: Option<Arc<Backend>>,
     tried: Vec<SocketAddr>,
     received: u64,
+    /// For a WebSocket's handshake.
+    gate: Option<Arc<Gate>>,
     status: u16,
 }
 
@@ -157,6 +160,12 @@ fn peer(session: &Session) -> Option<&Peer> {
     session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
+fn wants_websocket(head: &RequestHeader) -> bool {
+    let upgrade = head.headers.get(header::UPGRADE);
+    head.version == Version::HTTP_11
+        && upgrade.is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -229,7 +238,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, decided: &mut Decided) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, decided: &mut Decided) -> Result<Box<HttpPeer>> {
         let endpoint = decided.backend.as_ref().and_then(|backend| backend.pick(&decided.tried));
         let Some(endpoint) = endpoint else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is ready");
@@ -241,6 +250,14 @@ impl ProxyHttp for Proxy {
         peer.options.read_timeout = Some(limits.read.unwrap_or(IDLE));
         peer.options.write_timeout = Some(limits.send.unwrap_or(IDLE));
         peer.options.idle_timeout = Some(KEPT);
+        if wants_websocket(session.req_header()) {
+            let gate = Arc::<Gate>::default();
+            let timeout = limits.connect.unwrap_or(CONNECT);
+            peer.options.custom_l4 = Some(Arc::new(Gated { gate: gate.clone(), timeout }));
+            // Never a connection that is kept for other requests.
+            peer.group_key = 1;
+            decided.gate = Some(gate);
+        }
         Ok(Box::new(peer))
     }
 
@@ -253,7 +270,10 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         tracing::debug!(%error, %peer, host = %decided.host, "a backend can't be reached");
-        error.set_retry(true);
+        let others = |backend: &Arc<Backend>| {
+            backend.endpoints().iter().any(|endpoint| !decided.tried.contains(endpoint))
+        };
+        error.set_retry(decided.backend.as_ref().is_some_and(others));
         error
     }
 
@@ -261,9 +281,12 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         decided: &mut Decided,
     ) -> Result<()> {
+        if end && let Some(gate) = &decided.gate {
+            gate.open();
+        }
         decided.received += body.as_ref().map_or(0, |body| body.len() as u64);
         let limit = decided.route.as_ref().and_then(|route| route.action.limits.body);
         if limit.is_some_and(|limit| decided.received > limit) {
@@ -338,7 +361,7 @@ impl ProxyHttp for Proxy {
             (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
                 (504, format!("{host} did not answer in time."))
             }
-            (_, ErrorSource::Upstream) => (502, format!("{host} can't be reached.")),
+            (_, ErrorSource::Upstream) => (502, format!("{host} is not reachable.")),
             (
                 ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
                 ErrorSource::Downstream,
@@ -360,6 +383,10 @@ impl ProxyHttp for Proxy {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Decided, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Decided, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 

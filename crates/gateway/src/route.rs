@@ -330,7 +330,7 @@ mod tests {
         let b = picks.iter().filter(|name| *name == "b").count();
         assert!((95..=105).contains(&b), "{b} of 1000");
         assert!(picks.chunks(50).all(|some| some.iter().any(|name| name == "b")), "not in a row");
-        assert_eq!(Targets::new(vec![]).pick().is_some(), false);
+        assert!(Targets::new(vec![]).pick().is_none());
     }
 
     #[test]

@@ -19,10 +19,12 @@ use crate::route::{Owner, PathMatch, Request, Route};
 /// At 100,000 hosts a shard has 25 entries.
 const SHARDS: usize = 4096;
 
+type Shard<K, V> = ArcSwap<HashMap<K, Arc<V>>>;
+
 /// A map that is read without locks and changed one small piece at a time. One
 /// writer at a time, which is the index.
 pub struct Sharded<K, V> {
-    shards: Box<[ArcSwap<HashMap<K, Arc<V>>>]>,
+    shards: Box<[Shard<K, V>]>,
     hasher: RandomState,
     length: AtomicUsize,
 }
@@ -39,7 +41,7 @@ impl<K: Clone + Eq + std::hash::Hash, V> Default for Sharded<K, V> {
 }
 
 impl<K: Clone + Eq + std::hash::Hash, V> Sharded<K, V> {
-    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &ArcSwap<HashMap<K, Arc<V>>> {
+    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &Shard<K, V> {
         let hash = self.hasher.hash_one(key);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
     }
@@ -94,6 +96,8 @@ pub struct Host {
     regex: Vec<Arc<Route>>,
     /// Some route takes a wildcard of several labels.
     deep: bool,
+    over_http: bool,
+    over_https: bool,
 }
 
 impl Host {
@@ -101,6 +105,8 @@ impl Host {
         let mut host = Self::default();
         for route in routes {
             host.deep |= !route.one_label;
+            host.over_http |= route.over_http;
+            host.over_https |= route.over_https;
             match &route.path {
                 PathMatch::Exact(_) => host.exact.push(route),
                 PathMatch::Prefix(_) => host.prefix.push(route),
@@ -183,10 +189,11 @@ impl Table {
     pub fn find(&self, request: &Request<'_>) -> Found {
         for (depth, pattern) in patterns(request.host).enumerate() {
             let Some(host) = self.hosts.get(pattern.as_str()) else { continue };
-            if depth > 1 && !host.deep && !pattern.as_str().is_empty() {
+            let depth = if pattern.as_str().is_empty() { 0 } else { depth };
+            let over = if request.secure { host.over_https } else { host.over_http };
+            if !over || (depth > 1 && !host.deep) {
                 continue;
             }
-            let depth = if pattern.as_str().is_empty() { 0 } else { depth };
             return host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
         }
         Found::NoHost

@@ -1,0 +1,285 @@
+//! A gateway, a backend and clients on the loopback, with real sockets and TLS.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use gateway::index::{Index, Scope};
+use gateway::listen::{Listener, Server};
+use gateway::metrics::Metrics;
+use gateway::object::{
+    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Secret,
+    Service, ServicePort, ServiceRef,
+};
+use gateway::table::Table;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+pub fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).boxed()
+}
+
+/// Answers with what it was asked; echoes bodies chunk by chunk at `/echo`, and
+/// bytes after an upgrade.
+pub struct Backend {
+    pub address: SocketAddr,
+    pub served: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Backend {
+    pub async fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = served.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let count = count.clone();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        async move { Ok::<_, Infallible>(answer(name, request).await) }
+                    });
+                    let io = TokioIo::new(stream);
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(io, service)
+                        .with_upgrades()
+                        .await;
+                });
+            }
+        });
+        Self { address, served, task }
+    }
+}
+
+async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
+    if request.headers().contains_key("upgrade") {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut stream = TokioIo::new(upgrade.await.unwrap());
+            let mut buffer = [0; 1024];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                stream.write_all(&buffer[..read]).await.unwrap();
+            }
+        });
+        let mut response = Response::new(full(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        return response;
+    }
+    match request.uri().path() {
+        "/echo" => {
+            let frames = request.into_body().into_data_stream().map(|data| Ok(Frame::data(data.unwrap())));
+            Response::new(BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames)))))
+        }
+        "/slow" => {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            Response::new(full("slow"))
+        }
+        _ => {
+            let mut text = format!("backend={name}\npath={}\n", request.uri());
+            for (name, value) in request.headers() {
+                text += &format!("{name}={}\n", value.to_str().unwrap());
+            }
+            let _ = request.into_body().collect().await;
+            Response::new(full(text))
+        }
+    }
+}
+
+/// `boxed` wants `Sync`, which a body that one task reads has no need of.
+struct SyncBody<B>(B);
+impl<B> SyncBody<B> {}
+impl<B: hyper::body::Body + Unpin> hyper::body::Body for SyncBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+/// An authority that tests trust.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), root }
+    }
+
+    pub fn secret(&self, id: Id, names: &[&str]) -> Object {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        Object::Secret(Secret {
+            id,
+            certificate: certificate.pem().into_bytes(),
+            key: key.serialize_pem().into_bytes(),
+        })
+    }
+
+    pub fn client(&self, alpn: &str) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        config
+    }
+}
+
+pub struct World {
+    pub index: Index,
+    pub table: Arc<Table>,
+    pub metrics: Arc<Metrics>,
+    pub server: Arc<Server>,
+    pub http: Option<Listener>,
+    pub https: Option<Listener>,
+    pub authority: Authority,
+}
+
+pub const DEFAULT: (&str, &str) = (api::names::SYSTEM_NAMESPACE, api::names::GATEWAY_CERTIFICATE);
+
+impl World {
+    pub async fn start() -> Self {
+        let (table, metrics) = (Arc::new(Table::default()), Arc::new(Metrics::default()));
+        let server = Server::new(table.clone(), metrics.clone(), 443).unwrap();
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let http = Some(server.listen(bind().await.unwrap(), false).unwrap());
+        let https = Some(server.listen(bind().await.unwrap(), true).unwrap());
+        let authority = Authority::new();
+        let mut index = Index::new(Scope::default(), table.clone());
+        index.apply(authority.secret(Id::new(DEFAULT.0, DEFAULT.1), &["*.apps.test", "apps.test"]));
+        Self { index, table, metrics, server, http, https, authority }
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.http.as_ref().unwrap().address
+    }
+
+    pub fn https(&self) -> SocketAddr {
+        self.https.as_ref().unwrap().address
+    }
+
+    /// An app: an Ingress for the host, its Service and its endpoints.
+    pub fn app(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], endpoints: &[SocketAddr]) {
+        self.ingress(name, host, annotations, false);
+        self.index.apply(Object::Service(Service {
+            id: Id::new("a", name),
+            ports: vec![ServicePort { name: String::new(), number: 80 }],
+        }));
+        self.endpoints(name, endpoints);
+    }
+
+    pub fn ingress(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], tls: bool) {
+        let backend = Some(ServiceRef { name: name.to_owned(), port: PortRef::Number(80) });
+        let path = IngressPath { path: "/".to_owned(), path_type: PathType::Prefix, backend };
+        let tls = IngressTls { hosts: vec![host.to_owned()], secret: tls.then(|| format!("{name}-tls")) };
+        self.index.apply(Object::Ingress(Ingress {
+            id: Id::new("a", name),
+            created: 0,
+            class: None,
+            annotations: annotations
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            default_backend: None,
+            rules: vec![IngressRule { host: host.to_owned(), paths: vec![path] }],
+            tls: tls.secret.is_some().then_some(tls).into_iter().collect(),
+        }));
+    }
+
+    pub fn endpoints(&mut self, service: &str, endpoints: &[SocketAddr]) {
+        // One slice for each endpoint: their ports differ.
+        for slot in 0..4 {
+            let name = format!("{service}-{slot}");
+            match endpoints.get(slot) {
+                Some(endpoint) => self.index.apply(Object::EndpointSlice(EndpointSlice {
+                    id: Id::new("a", name),
+                    service: service.to_owned(),
+                    ports: vec![(String::new(), endpoint.port())],
+                    addresses: vec![IpAddr::from([127, 0, 0, 1])],
+                })),
+                None => self.index.delete(gateway::object::Kind::EndpointSlice, &Id::new("a", name)),
+            }
+        }
+    }
+
+    pub async fn tls(&self, name: &str, alpn: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(Arc::new(self.authority.client(alpn)));
+        let stream = TcpStream::connect(self.https()).await?;
+        connector.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await
+    }
+
+    pub async fn http1(&self, name: &str) -> hyper::client::conn::http1::SendRequest<Body> {
+        let io = TokioIo::new(self.tls(name, "http/1.1").await.unwrap());
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    pub async fn http2(&self, name: &str) -> hyper::client::conn::http2::SendRequest<Body> {
+        let io = TokioIo::new(self.tls(name, "h2").await.unwrap());
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    /// Raw bytes over clear text; the whole answer, until the gateway closes.
+    pub async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.http()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// A clear-text GET: the status and the body.
+    pub async fn get(&self, host: &str, path: &str) -> (u16, String) {
+        let answer =
+            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        (status, answer)
+    }
+}
+
+pub async fn text(response: Response<Incoming>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
