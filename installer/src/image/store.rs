@@ -242,10 +242,10 @@ impl Store {
             Reference::Name(name) => index.manifests.retain(|m| m.name() != Some(&name)),
             Reference::Digest(_) => index.manifests.retain(|m| m.digest != descriptor.digest),
         }
-        if !index.manifests.iter().any(|m| m.digest == descriptor.digest) {
-            if let Some(owner) = self.owners()?.remove(&descriptor.digest) {
-                return Err(Error::InUse { reference: reference.to_owned(), owner });
-            }
+        if !index.manifests.iter().any(|m| m.digest == descriptor.digest)
+            && let Some(owner) = self.owners()?.remove(&descriptor.digest)
+        {
+            return Err(Error::InUse { reference: reference.to_owned(), owner });
         }
         // A damaged image must be removable, so what can't be read isn't shown.
         let image = self.image(&descriptor).unwrap_or_else(|_| Image {

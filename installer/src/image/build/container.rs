@@ -133,10 +133,11 @@ impl Builder<'_> {
                     continue;
                 }
                 for name in self.container(&dir)?.0 {
-                    if let (name, Some(tag)) = split_tag(&name) {
-                        if name.starts_with(OWN) && tag != "current" {
-                            tags.insert(name.to_owned(), tag.to_owned());
-                        }
+                    if let (name, Some(tag)) = split_tag(&name)
+                        && name.starts_with(OWN)
+                        && tag != "current"
+                    {
+                        tags.insert(name.to_owned(), tag.to_owned());
                     }
                 }
             }

@@ -167,11 +167,11 @@ impl Builder<'_> {
     fn parts_of(&self, kubefile: &Kubefile, file: &Path) -> Result<BTreeMap<String, Part>> {
         let mut parts = BTreeMap::new();
         for copy in &kubefile.copies {
-            if let Some(name) = &copy.from {
-                if !parts.contains_key(name) {
-                    let part = self.part(name, file, copy.line)?;
-                    parts.insert(name.clone(), part);
-                }
+            if let Some(name) = &copy.from
+                && !parts.contains_key(name)
+            {
+                let part = self.part(name, file, copy.line)?;
+                parts.insert(name.clone(), part);
             }
         }
         Ok(parts)
