@@ -1,6 +1,8 @@
 //! Cluster images from end to end, small ones made here: nothing is fetched and
 //! nothing but the test's own folder is touched.
 
+#![allow(clippy::unwrap_used, reason = "what a test prepares may fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};

@@ -24,7 +24,8 @@ pub const GATEWAY_SERVICE: &str = "gateway";
 /// The `kubernetes.io/tls` Secret with the certificate for `*.APPS_DOMAIN`, in
 /// [`SYSTEM_NAMESPACE`].
 pub const GATEWAY_CERTIFICATE: &str = "gateway-certificate";
-/// The class by which an Ingress names our gateway; it is the default one.
-pub const INGRESS_CLASS: &str = "atoll";
+/// The classes by which an Ingress names our gateway: our own, which is the
+/// default one, and the one that app templates name.
+pub const INGRESS_CLASSES: [&str; 2] = ["atoll", "nginx"];
 /// The controller name in our IngressClass and GatewayClass.
 pub const GATEWAY_CONTROLLER: &str = "atoll.dev/gateway";

@@ -28,7 +28,7 @@ pub struct Problem(pub String);
 /// The names the index has to know.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    pub ingress_class: String,
+    pub ingress_classes: Vec<String>,
     pub controller: String,
     pub default_certificate: Id,
 }
@@ -36,7 +36,7 @@ pub struct Scope {
 impl Default for Scope {
     fn default() -> Self {
         Self {
-            ingress_class: api::names::INGRESS_CLASS.to_owned(),
+            ingress_classes: api::names::INGRESS_CLASSES.map(str::to_owned).into(),
             controller: api::names::GATEWAY_CONTROLLER.to_owned(),
             default_certificate: Id::new(api::names::SYSTEM_NAMESPACE, api::names::GATEWAY_CERTIFICATE),
         }
@@ -205,7 +205,7 @@ impl Index {
         let object = self.objects.get(&(Kind::Ingress, id.clone())).cloned();
         let compiled = match object.as_deref() {
             Some(Object::Ingress(ingress))
-                if ingress.class.as_ref().is_none_or(|class| *class == self.scope.ingress_class) =>
+                if ingress.class.as_ref().is_none_or(|class| self.scope.ingress_classes.contains(class)) =>
             {
                 let owner = self.owner(Kind::Ingress, id);
                 Some((ingress.created, ingress::compile(ingress, &owner, &mut self.services)))

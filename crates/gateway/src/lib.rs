@@ -70,7 +70,8 @@ pub struct Config {
     pub system_namespace: String,
     /// The Secret, in the system's namespace, that is served where a host has none.
     pub default_certificate: String,
-    pub ingress_class: String,
+    /// The names of the IngressClasses that are ours; an Ingress without one is.
+    pub ingress_classes: Vec<String>,
     /// The controller's name in GatewayClasses.
     pub controller: String,
 }
@@ -86,7 +87,7 @@ impl Default for Config {
             snapshot: None,
             system_namespace: api::names::SYSTEM_NAMESPACE.to_owned(),
             default_certificate: api::names::GATEWAY_CERTIFICATE.to_owned(),
-            ingress_class: api::names::INGRESS_CLASS.to_owned(),
+            ingress_classes: api::names::INGRESS_CLASSES.map(str::to_owned).into(),
             controller: api::names::GATEWAY_CONTROLLER.to_owned(),
         }
     }
@@ -102,7 +103,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::default());
     let server = Server::new(table.clone(), metrics.clone(), config.public_https_port)?;
     let scope = Scope {
-        ingress_class: config.ingress_class,
+        ingress_classes: config.ingress_classes,
         controller: config.controller,
         default_certificate: Id::new(config.system_namespace, config.default_certificate),
     };

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::error::Context as _;
 use super::oci::Digest;
-use super::store::StoreLock;
-use super::{Error, Result, Store};
+use super::{Error, Lock, Result, Store};
 
 /// What eviction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +66,9 @@ impl Store {
         }
         for folder in ["layers", "parts"] {
             for path in children(&self.cache().join(folder))? {
-                if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| layers_kept.contains(n)) {
+                // A dot begins what is just being made.
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if layers_kept.contains(name) || name.starts_with('.') {
                     continue;
                 }
                 let size = size_of(&path)?;
@@ -119,7 +120,7 @@ impl Store {
 
     /// Deletes blobs and unpacked layers that no image needs, and what an
     /// interrupted run left. Needs the lock.
-    pub(crate) fn collect(&self, _lock: &StoreLock) -> Result<()> {
+    pub(crate) fn collect(&self, _lock: &Lock) -> Result<()> {
         let mut needed = BTreeSet::new();
         let mut layers = BTreeSet::new();
         for manifest in &self.index()?.manifests {

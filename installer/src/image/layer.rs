@@ -490,10 +490,10 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> std::io::Result<Vec<(St
     if let Some(extensions) = entry.pax_extensions()? {
         for extension in extensions {
             let extension = extension?;
-            if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(XATTR)) {
-                if name == "security.capability" || name.starts_with("user.") {
-                    found.push((name.to_owned(), extension.value_bytes().to_vec()));
-                }
+            if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(XATTR))
+                && (name == "security.capability" || name.starts_with("user."))
+            {
+                found.push((name.to_owned(), extension.value_bytes().to_vec()));
             }
         }
     }

@@ -16,6 +16,7 @@ mod error;
 mod evict;
 pub mod kubefile;
 pub mod layer;
+mod lock;
 pub mod oci;
 mod reference;
 mod registry;
@@ -25,6 +26,7 @@ pub use build::{BuildOptions, DEFAULT_NAME, REQUIRED_PACKAGES, RequiredPackage, 
 pub use containers::{ContainerImage, container_images};
 pub use error::{Error, Result};
 pub use evict::Evicted;
+pub use lock::Lock;
 pub use reference::{Reference, repository};
 pub use registry::fill_registry;
 pub use store::{Image, Layer, Store, default_cache_dir};

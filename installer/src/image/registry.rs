@@ -44,16 +44,16 @@ fn add_manifest(blobs: &Blobs, root: &Path, repository: &Path, manifest: &Descri
         what: blobs.path(&manifest.digest).display().to_string(),
         why: format!("is no OCI manifest ({e}); write its group again as an OCI layout"),
     };
-    if let Ok(index) = serde_json::from_slice::<Index>(&bytes) {
-        if !index.manifests.is_empty() {
-            for one in &index.manifests {
-                // A layout may carry one processor's image of several.
-                if blobs.has(&one.digest, one.size) {
-                    add_manifest(blobs, root, repository, one)?;
-                }
+    if let Ok(index) = serde_json::from_slice::<Index>(&bytes)
+        && !index.manifests.is_empty()
+    {
+        for one in &index.manifests {
+            // A layout may carry one processor's image of several.
+            if blobs.has(&one.digest, one.size) {
+                add_manifest(blobs, root, repository, one)?;
             }
-            return Ok(());
         }
+        return Ok(());
     }
     let document: Manifest = serde_json::from_slice(&bytes).map_err(wrong)?;
     for blob in document.layers.iter().chain([&document.config]) {

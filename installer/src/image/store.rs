@@ -9,7 +9,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::blobs::{Blobs, write_atomically};
 use super::error::Context as _;
 use super::oci::{self, Config, Descriptor, Digest, Index, Manifest};
-use super::{Error, FORMAT, LABEL_ARCH, LABEL_FORMAT, LABEL_IMAGE, Reference, Result, layer};
+use super::{Error, FORMAT, LABEL_ARCH, LABEL_FORMAT, LABEL_IMAGE, Lock, Reference, Result, layer, lock};
 
 /// A cluster image in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,35 +120,9 @@ impl Store {
         write_atomically(&path, &bytes)
     }
 
-    /// Waits until nobody else changes the store. `waiting` is told once, and who
-    /// holds it, if that takes a while.
-    pub fn lock(&self, waiting: impl FnOnce(&str)) -> Result<StoreLock> {
-        let path = self.cache.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .on("opening", &path)?;
-        use rustix::fs::FlockOperation;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = std::fs::read_to_string(&path).unwrap_or_default();
-                waiting(&format!(
-                    "waiting for process {} to finish with {}",
-                    holder.trim(),
-                    self.cache.display()
-                ));
-                rustix::fs::flock(&file, FlockOperation::LockExclusive).on("locking", &path)?;
-            }
-            Err(error) => return Err(error).on("locking", &path),
-        }
-        file.set_len(0).on("writing", &path)?;
-        std::os::unix::fs::FileExt::write_all_at(&file, std::process::id().to_string().as_bytes(), 0)
-            .on("writing", &path)?;
-        Ok(StoreLock { _file: file })
+    /// Waits until nobody else changes the store. `waiting` is told who does.
+    pub fn lock(&self, waiting: impl Fn(&str)) -> Result<Lock> {
+        lock::lock(&self.cache.join("lock"), waiting)
     }
 
     /// All cluster images, by name.
@@ -219,7 +192,7 @@ impl Store {
     }
 
     /// Gives a name to a manifest whose blobs are all there. Needs the lock.
-    pub(crate) fn put(&self, _lock: &StoreLock, name: &str, mut manifest: Descriptor) -> Result<Image> {
+    pub(crate) fn put(&self, _lock: &Lock, name: &str, mut manifest: Descriptor) -> Result<Image> {
         let mut index = self.index()?;
         let known = index.named(name).filter(|m| m.digest == manifest.digest);
         let created = match known.and_then(|m| m.annotations.get(oci::CREATED)) {
@@ -242,10 +215,10 @@ impl Store {
             Reference::Name(name) => index.manifests.retain(|m| m.name() != Some(&name)),
             Reference::Digest(_) => index.manifests.retain(|m| m.digest != descriptor.digest),
         }
-        if !index.manifests.iter().any(|m| m.digest == descriptor.digest) {
-            if let Some(owner) = self.owners()?.remove(&descriptor.digest) {
-                return Err(Error::InUse { reference: reference.to_owned(), owner });
-            }
+        if !index.manifests.iter().any(|m| m.digest == descriptor.digest)
+            && let Some(owner) = self.owners()?.remove(&descriptor.digest)
+        {
+            return Err(Error::InUse { reference: reference.to_owned(), owner });
         }
         // A damaged image must be removable, so what can't be read isn't shown.
         let image = self.image(&descriptor).unwrap_or_else(|_| Image {
@@ -401,12 +374,6 @@ impl Store {
 
 /// In an unpacked layer's folder: the layer's digest, when it is complete.
 const MARKER: &str = ".atoll-layer";
-
-/// Held while the store is changed.
-#[derive(Debug)]
-pub struct StoreLock {
-    _file: File,
-}
 
 fn now() -> String {
     let now = time::OffsetDateTime::now_utc();

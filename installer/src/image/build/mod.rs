@@ -70,6 +70,8 @@ pub struct BuildOptions {
     pub cache: PathBuf,
     /// Fetch nothing: fail when a part isn't in the cache.
     pub offline: bool,
+    /// How many bytes the cache may hold: what was used longest ago makes room.
+    pub limit: u64,
 }
 
 impl BuildOptions {
@@ -81,6 +83,7 @@ impl BuildOptions {
             name: DEFAULT_NAME.to_owned(),
             cache: default_cache_dir(),
             offline: false,
+            limit: Store::LIMIT,
         }
     }
 }
@@ -117,6 +120,7 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
     let args = builder.args(&text)?;
     let kubefile = Kubefile::parse(&text, &file, &args)?;
 
+    let before = store.find(&name).ok().map(|image| image.digest);
     // A part that turns out damaged is thrown away and made again, once.
     let mut again = true;
     loop {
@@ -128,7 +132,13 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Image> {
                 progress.step(&format!("{} is damaged in the cache: building it again", path.display()));
                 again = false;
             }
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(image) => {
+                if before.as_ref() != Some(&image.digest) {
+                    store.evict(options.limit, std::slice::from_ref(&image.digest))?;
+                }
+                return Ok(image);
+            }
         }
     }
 }
@@ -167,11 +177,11 @@ impl Builder<'_> {
     fn parts_of(&self, kubefile: &Kubefile, file: &Path) -> Result<BTreeMap<String, Part>> {
         let mut parts = BTreeMap::new();
         for copy in &kubefile.copies {
-            if let Some(name) = &copy.from {
-                if !parts.contains_key(name) {
-                    let part = self.part(name, file, copy.line)?;
-                    parts.insert(name.clone(), part);
-                }
+            if let Some(name) = &copy.from
+                && !parts.contains_key(name)
+            {
+                let part = self.part(name, file, copy.line)?;
+                parts.insert(name.clone(), part);
             }
         }
         Ok(parts)

@@ -1,7 +1,6 @@
 //! Parts: what an image is made of, kept by a key that is the hash of all their
 //! inputs.
 
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::image::error::Context as _;
 use crate::image::layer::tree_digest;
 use crate::image::oci::Digest;
-use crate::image::{Error, Result};
+use crate::image::{Error, Lock, Result};
 
 /// Hashes the inputs of a part: each by its name and its length, so that no two
 /// lists of inputs have one key.
@@ -117,18 +116,8 @@ impl Parts {
     }
 
     /// One build at a time: two would build the same parts.
-    pub fn lock(&self, waiting: impl FnOnce(&str)) -> Result<std::fs::File> {
-        use rustix::fs::FlockOperation;
-        let path = self.dir.with_extension("lock");
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(&path).on("opening", &path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                waiting(&format!("waiting for another build that uses {}", self.dir.display()));
-                rustix::fs::flock(&file, FlockOperation::LockExclusive).on("locking", &path)?;
-            }
-            other => other.on("locking", &path)?,
-        }
+    pub fn lock(&self, waiting: impl Fn(&str)) -> Result<Lock> {
+        let lock = crate::image::lock::lock(&self.dir.with_extension("lock"), waiting)?;
         // Nobody else builds, so what lies here unfinished was interrupted.
         for entry in std::fs::read_dir(&self.dir).on("reading", &self.dir)? {
             let path = entry.on("reading", &self.dir)?.path();
@@ -136,7 +125,7 @@ impl Parts {
                 std::fs::remove_dir_all(&path).on("removing", &path)?;
             }
         }
-        Ok(file)
+        Ok(lock)
     }
 
     /// The part if it is there, and marks it as used now.
