@@ -20,7 +20,8 @@ pub async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
         what: format!("{} can't be used: {reason}", kubeconfig.display()),
         remedy: "run `atoll up` to make it anew".into(),
     };
-    let text = kube::config::Kubeconfig::read_from(kubeconfig).map_err(|error| unusable(error.to_string()))?;
+    let text =
+        kube::config::Kubeconfig::read_from(kubeconfig).map_err(|error| unusable(error.to_string()))?;
     let mut config = Config::from_custom_kubeconfig(text, &kube::config::KubeConfigOptions::default())
         .await
         .map_err(|error| unusable(error.to_string()))?;
@@ -98,10 +99,9 @@ pub async fn apply(
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         };
-        let name = object["metadata"]["name"].as_str().ok_or_else(|| Error::Manifest {
-            name: what.clone(),
-            reason: "it needs metadata.name".into(),
-        })?;
+        let name = object["metadata"]["name"]
+            .as_str()
+            .ok_or_else(|| Error::Manifest { name: what.clone(), reason: "it needs metadata.name".into() })?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let answer = api.patch(name, &parameters, &Patch::Apply(object)).await;
         stored.push(answer.map_err(Error::kubernetes(format!("applying {what}")))?);

@@ -40,6 +40,7 @@ pub fn manifest_values(record: &Record) -> BTreeMap<String, String> {
         ("APPS_DOMAIN", api::names::APPS_DOMAIN.to_string()),
         ("DNS_ADDRESS", DNS_ADDRESS.to_string()),
         ("GATEWAY_ADDRESS", GATEWAY_ADDRESS.to_string()),
+        ("HTTPS_PORT", record.ports.https.to_string()),
         ("KUBERNETES_VERSION", KUBERNETES_VERSION.to_string()),
         ("POD_CIDR", POD_CIDR.to_string()),
         ("POOL_FIRST", first.to_string()),

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_failed_command_says_why() {
-        let error = call("sh", ["-c", "echo first >&2; echo the reason >&2; exit 3"]).unwrap_err().to_string();
+        let error =
+            call("sh", ["-c", "echo first >&2; echo the reason >&2; exit 3"]).unwrap_err().to_string();
         assert!(error.contains("the reason"), "{error}");
         let error = call("sh", ["-c", "exit 3"]).unwrap_err().to_string();
         assert!(error.contains("exit status: 3"), "{error}");

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("gave up after {seconds} s waiting for {what}; {remedy}")]
     Timeout { what: String, seconds: u64, remedy: String },
     /// There is no such cluster.
-    #[error("there is no cluster `{0}`: `atoll up --name {0}` makes one, `atoll status` lists those there are")]
+    #[error("there is no cluster `{0}`: `atoll up --name {0}` makes one")]
     NoCluster(String),
     /// The cluster image could not be found, built or read.
     #[error(transparent)]

@@ -126,10 +126,18 @@ impl Facts {
 
         match self.root {
             true => add("root", Good, "running as root".into()),
-            false => add("root", Missing, "nodes need namespaces and mounts: run atoll as root, or with sudo".into()),
+            false => add(
+                "root",
+                Missing,
+                "nodes need namespaces and mounts: run atoll as root, or with sudo".into(),
+            ),
         }
         let known = ["x86_64", "aarch64"].contains(&self.architecture);
-        add("processor", if known { Good } else { Missing }, format!("{} x {}", self.cores, self.architecture));
+        add(
+            "processor",
+            if known { Good } else { Missing },
+            format!("{} x {}", self.cores, self.architecture),
+        );
         let memory = if self.memory >= LEAST_MEMORY { Good } else { Missing };
         add("memory", memory, format!("{} (a cluster of one node needs about 1.5 GiB)", gib(self.memory)));
         let disk = match self.disk {
@@ -150,7 +158,11 @@ impl Facts {
         );
         add("kernel", Good, self.kernel.clone());
         match (cgroup::is_version_2(&self.cgroups), self.cgroups.is_empty()) {
-            (_, true) => add("cgroups", Missing, "no cgroups are mounted below /sys/fs/cgroup: mount cgroup2 there".into()),
+            (_, true) => add(
+                "cgroups",
+                Missing,
+                "no cgroups are mounted below /sys/fs/cgroup: mount cgroup2 there".into(),
+            ),
             (true, _) => add("cgroups", Good, "version 2".into()),
             (false, _) => {
                 let names: Vec<&str> = self.cgroups.iter().map(|h| h.directory.as_str()).collect();
@@ -160,14 +172,25 @@ impl Facts {
                     .filter(|c| !names.iter().any(|name| name.split(',').any(|n| n == *c)))
                     .collect();
                 if missing.is_empty() {
-                    add("cgroups", Limited, "version 1: works with Kubernetes 1.34, which is the last to accept it unasked".into());
+                    add(
+                        "cgroups",
+                        Limited,
+                        "version 1: works with Kubernetes 1.34, which is the last to accept it unasked"
+                            .into(),
+                    );
                 } else {
-                    add("cgroups", Missing, format!("version 1 without {}: mount these controllers", missing.join(", ")));
+                    add(
+                        "cgroups",
+                        Missing,
+                        format!("version 1 without {}: mount these controllers", missing.join(", ")),
+                    );
                 }
             }
         }
         let has = |name: &str| self.file_systems.lines().any(|line| line.trim().ends_with(name));
-        for (name, why) in [("overlay", "nodes and containers have overlay roots"), ("tmpfs", "nodes need it for /run")] {
+        for (name, why) in
+            [("overlay", "nodes and containers have overlay roots"), ("tmpfs", "nodes need it for /run")]
+        {
             if !has(name) {
                 add("file system", Missing, format!("the kernel has no {name}: {why}; load the module"));
             }
@@ -177,23 +200,31 @@ impl Facts {
             false => add(
                 "CAP_SYS_RESOURCE",
                 Limited,
-                "absent: system pods are not protected from the out-of-memory killer by a negative score".into(),
+                "absent: system pods are not protected from the out-of-memory killer by a negative score"
+                    .into(),
             ),
         }
         match self.open_files {
-            files if files < 65_536 => add("open files", Limited, format!("at most {files} per process: kubelet is told so")),
+            files if files < 65_536 => {
+                add("open files", Limited, format!("at most {files} per process: kubelet is told so"))
+            }
             files => add("open files", Good, format!("up to {files} per process")),
         }
         match self.missing_programs.as_slice() {
             [] => add("programs", Good, "all that running a cluster needs".into()),
             missing => {
-                let names: Vec<String> = missing.iter().map(|(p, d)| format!("{p} (Debian package {d})")).collect();
+                let names: Vec<String> =
+                    missing.iter().map(|(p, d)| format!("{p} (Debian package {d})")).collect();
                 add("programs", Limited, format!("`atoll up` installs {}", names.join(", ")));
             }
         }
         match self.devices.contains(&"/dev/kvm") {
             true => add("virtual machines", Good, "/dev/kvm is there".into()),
-            false => add("virtual machines", Limited, "no /dev/kvm: sandboxed workloads will not be available".into()),
+            false => add(
+                "virtual machines",
+                Limited,
+                "no /dev/kvm: sandboxed workloads will not be available".into(),
+            ),
         }
         match self.bpf_files {
             true => add("eBPF", Good, "/sys/fs/bpf is there".into()),
@@ -227,7 +258,11 @@ pub fn missing_programs(programs: &[(&'static str, &'static str)]) -> Vec<(&'sta
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    programs.iter().filter(|(name, _)| !folders.iter().any(|folder| folder.join(name).is_file())).copied().collect()
+    programs
+        .iter()
+        .filter(|(name, _)| !folders.iter().any(|folder| folder.join(name).is_file()))
+        .copied()
+        .collect()
 }
 
 /// Installs Debian packages; each is named first by the caller.

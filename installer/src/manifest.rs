@@ -108,7 +108,10 @@ mod tests {
         let mut objects: Vec<Value> = kinds.iter().map(|kind| serde_json::json!({ "kind": kind })).collect();
         order(&mut objects);
         let sorted: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-        assert_eq!(sorted, ["Namespace", "CustomResourceDefinition", "Service", "GatewayClass", "Deployment"]);
+        assert_eq!(
+            sorted,
+            ["Namespace", "CustomResourceDefinition", "Service", "GatewayClass", "Deployment"]
+        );
     }
 
     #[test]

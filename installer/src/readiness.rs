@@ -43,6 +43,9 @@ pub async fn parts(client: &Client) -> Result<Vec<Part>> {
     for namespace in NAMESPACES {
         let sets = Api::<DaemonSet>::namespaced(client.clone(), namespace).list(&all).await;
         parts.extend(sets.map_err(Error::kubernetes("listing daemon sets"))?.iter().map(of_daemon_set));
+        let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&all).await;
+        let pods = pods.map_err(Error::kubernetes("listing pods"))?;
+        parts.extend(pods.iter().filter(|pod| is_static(pod)).map(of_pod));
         let deployments = Api::<Deployment>::namespaced(client.clone(), namespace).list(&all).await;
         let deployments = deployments.map_err(Error::kubernetes("listing deployments"))?;
         parts.extend(deployments.iter().map(of_deployment));
@@ -52,9 +55,20 @@ pub async fn parts(client: &Client) -> Result<Vec<Part>> {
 
 fn of_node(node: &Node) -> Part {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready =
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
     Part { name: format!("Node {}", node.name_any()), ready: i32::from(ready), wanted: 1 }
+}
+
+/// Whether kubelet started a pod by itself, from a file on its node.
+fn is_static(pod: &Pod) -> bool {
+    pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Node")
+}
+
+fn of_pod(pod: &Pod) -> Part {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    let name = format!("Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    Part { name, ready: i32::from(ready), wanted: 1 }
 }
 
 fn of_deployment(deployment: &Deployment) -> Part {
@@ -84,19 +98,15 @@ fn of_daemon_set(set: &DaemonSet) -> Part {
 
 /// Waits until every part is ready and each of `nodes` is among them, saying
 /// which part it waits for.
-pub async fn wait(
-    client: &Client,
-    nodes: &[String],
-    limit: Duration,
-    progress: &dyn Progress,
-) -> Result<()> {
+pub async fn wait(client: &Client, nodes: &[String], limit: Duration, progress: &dyn Progress) -> Result<()> {
     let started = Instant::now();
     loop {
         let last;
         // The API server may be away for a moment, as after a restart.
         match parts(client).await {
             Ok(parts) => {
-                let missing = nodes.iter().filter(|name| !parts.iter().any(|p| p.name == format!("Node {name}")));
+                let missing =
+                    nodes.iter().filter(|name| !parts.iter().any(|p| p.name == format!("Node {name}")));
                 let mut waiting: Vec<String> = missing.map(|name| format!("Node {name} to appear")).collect();
                 waiting.extend(
                     parts
@@ -130,9 +140,11 @@ pub async fn wait(
 /// Why a pod of the cluster doesn't run, if Kubernetes says so.
 async fn complaint(client: &Client) -> Option<String> {
     for namespace in NAMESPACES {
-        let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.ok()?;
+        let pods =
+            Api::<Pod>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.ok()?;
         for pod in pods {
-            let states = pod.status.as_ref()?.container_statuses.clone().unwrap_or_default();
+            let states =
+                pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
             for status in states {
                 if let Some(waiting) = status.state.and_then(|state| state.waiting) {
                     let reason = waiting.reason.unwrap_or_default();

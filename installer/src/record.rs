@@ -21,6 +21,8 @@ pub const STATE_DIRECTORY: &str = "/var/lib/atoll";
 pub struct Record {
     /// The cluster's name, a DNS label.
     pub name: String,
+    /// The cache folder whose store holds the image.
+    pub cache: PathBuf,
     /// The digest of the cluster image it was made from.
     pub image: String,
     /// The image's layers, unpacked, lowest first.
@@ -79,10 +81,15 @@ impl Record {
     /// A name for an interface or a table that is this cluster's alone and fits
     /// into the kernel's 15 characters.
     pub fn short(&self, suffix: &str) -> String {
-        use sha2::{Digest, Sha256};
-        let hash = Sha256::digest(self.name.as_bytes());
-        format!("atl{:02x}{:02x}{:02x}{suffix}", hash[0], hash[1], hash[2])
+        short(&self.name, suffix)
     }
+}
+
+/// [`Record::short`], for a cluster of which only the name is known.
+pub fn short(name: &str, suffix: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(name.as_bytes());
+    format!("atl{:02x}{:02x}{:02x}{suffix}", hash[0], hash[1], hash[2])
 }
 
 /// The directory of one cluster.
@@ -162,7 +169,8 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     fs::rename(&partial, path).map_err(Error::file("writing", path))
 }
 
-/// All clusters below `state`, by name.
+/// All clusters below `state`, by name. A record that can't be read is passed
+/// over: it must not stand in another cluster's way.
 pub fn clusters(state: &Path) -> Result<Vec<Record>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(state) {
@@ -175,8 +183,10 @@ pub fn clusters(state: &Path) -> Result<Vec<Record>> {
         if !entry.path().is_dir() {
             continue;
         }
-        if let Some(record) = Directory(entry.path()).load()? {
-            found.push(record);
+        match Directory(entry.path()).load() {
+            Ok(Some(record)) => found.push(record),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "passing over a cluster"),
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -209,6 +219,7 @@ pub fn free_subnet(used: &[u8]) -> Result<u8> {
 pub(crate) fn sample(name: &str) -> Record {
     Record {
         name: name.into(),
+        cache: PathBuf::from("/cache"),
         image: "sha256:0".into(),
         layers: vec![],
         subnet: 3,

@@ -1,1 +1,111 @@
-fn main() {}
+//! What people who work on Atoll run: `cargo verify`, the gate that every
+//! change passes, and `cargo verify-long`, which adds what takes hours.
+//!
+//! Both start other programs and stop at the first that fails. Nothing is
+//! passed over: what can't run on a machine fails there.
+
+mod benches;
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+/// What people who work on Atoll run.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, lints, unit tests, and the end-to-end suite on a real cluster
+    Verify {
+        /// Run only the end-to-end tests whose names contain this
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// What `verify` does, and the benches
+    VerifyLong,
+    /// Measure `up` beside kubeadm by hand, and memory by component
+    Bench {
+        /// How many times each is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Verify { only } => verify(only.as_deref()),
+        Task::VerifyLong => {
+            verify(None)?;
+            run(cargo(&["bench", "--workspace"]))?;
+            benches::run(5)
+        }
+        Task::Bench { rounds } => benches::run(rounds),
+    }
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(words);
+    command
+}
+
+/// Runs a step with its output shown, and says how long it took.
+fn run(mut command: Command) -> anyhow::Result<()> {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let what = words.join(" ");
+    println!("==> {what}");
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("starting {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("`{what}` failed ({status})");
+    }
+    println!("==> {what}: {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn verify(only: Option<&str>) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the end-to-end tests start real clusters: run `cargo verify` as root");
+    }
+    run(cargo(&["fmt", "--all", "--check"]))?;
+    run(cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        "e2e/cluster",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    run(cargo(&["test", "--release", "--workspace"]))?;
+    run(cargo(&["build", "--release", "--bin", "atoll"]))?;
+    // The shared cluster is built before the tests, so that its minutes on a
+    // new machine are not counted as one test's.
+    run(atoll(&["image", "build"]))?;
+    let mut tests =
+        cargo(&["test", "--release", "--workspace", "--features", "e2e/cluster", "--test", "cluster", "--"]);
+    tests.arg("--test-threads=1");
+    tests.args(only);
+    let result = run(tests);
+    for cluster in ["shared", "traces", "offline", "interrupted"] {
+        // Not there, most likely: the tests clean up after themselves.
+        let _ = atoll(&["--name", cluster, "--state", "/var/lib/atoll-e2e", "down"])
+            .stderr(std::process::Stdio::null())
+            .status();
+    }
+    result
+}
+
+fn atoll(words: &[&str]) -> Command {
+    let mut command = Command::new("target/release/atoll");
+    command.args(words);
+    command
+}

@@ -24,7 +24,8 @@ const READY_LIMIT: Duration = Duration::from_secs(300);
 pub fn run(common: &Common, command: App) -> anyhow::Result<ExitCode> {
     match command {
         App::Install { file, set, namespace, no_wait, output } => {
-            let source = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            let source =
+                std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             // The template is read first: a bad one needs no cluster to say so.
             let template =
                 catalog::Template::parse(&source).with_context(|| format!("{}", file.display()))?;
@@ -190,7 +191,10 @@ async fn uninstall(
     let started = Instant::now();
     while instances.get_opt(name).await.context("reading the app")?.is_some() {
         if started.elapsed() > READY_LIMIT {
-            bail!("{name} is still being removed after {} s: see `kubectl get all -l {INSTANCE_LABEL}={name}`", READY_LIMIT.as_secs());
+            bail!(
+                "{name} is still being removed after {} s: see `kubectl get all -l {INSTANCE_LABEL}={name}`",
+                READY_LIMIT.as_secs()
+            );
         }
         terminal.update("waiting for its objects to go", None, None);
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -19,6 +19,9 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     packages::become_root()?;
     packages::ensure(&PROGRAMS, up.no_install)?;
     let store = common.store()?;
+    if let (Some(wanted), Some(record)) = (&up.image, common.place().directory().load()?) {
+        same_image(&store, wanted, &record)?;
+    }
     let terminal = Terminal::new();
     let options = Options {
         place: common.place(),
@@ -46,6 +49,20 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A cluster keeps its image: another one is refused rather than passed over.
+fn same_image(store: &Store, wanted: &str, record: &record::Record) -> anyhow::Result<()> {
+    let file = Path::new(wanted);
+    let image = if file.is_file() { store.load(file)? } else { store.find(wanted)? };
+    if image.digest.to_string() == record.image {
+        return Ok(());
+    }
+    bail!(
+        "cluster {} stands on the image {}, not on {wanted}: leave --image out, or run `atoll down` first",
+        record.name,
+        record.image
+    );
+}
+
 /// `:8443`, or nothing for the port that https has anyway.
 pub fn port(port: u16) -> String {
     if port == 443 { String::new() } else { format!(":{port}") }
@@ -65,7 +82,7 @@ fn choose_image(store: &Store, up: &Up, progress: &dyn Progress) -> installer::R
 pub fn down(common: &Common) -> anyhow::Result<ExitCode> {
     packages::become_root()?;
     let terminal = Terminal::new();
-    let result = cluster::down(&common.place(), &common.store()?, &terminal);
+    let result = cluster::down(&common.place(), &terminal);
     terminal.finish();
     result?;
     println!("Cluster {} is gone.", common.name);

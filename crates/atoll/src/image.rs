@@ -55,7 +55,12 @@ pub fn build_default(store: &Store, no_install: bool, progress: &dyn Progress) -
     let has_one = store.find(image::DEFAULT_NAME).is_ok();
     if free < wanted && !has_one {
         return Err(installer::Error::Machine {
-            what: format!("{} has {} GiB free and building needs {}", store.cache().display(), free >> 30, wanted >> 30),
+            what: format!(
+                "{} has {} GiB free and building needs {}",
+                store.cache().display(),
+                free >> 30,
+                wanted >> 30
+            ),
             remedy: "free some, choose another place with --cache, or take a built image with --image".into(),
         });
     }
@@ -63,7 +68,12 @@ pub fn build_default(store: &Store, no_install: bool, progress: &dyn Progress) -
     Ok(image::build(&options, progress)?)
 }
 
-fn build(common: &Common, file: Option<PathBuf>, tag: Option<String>, no_install: bool) -> anyhow::Result<()> {
+fn build(
+    common: &Common,
+    file: Option<PathBuf>,
+    tag: Option<String>,
+    no_install: bool,
+) -> anyhow::Result<()> {
     packages::become_root()?;
     packages::ensure(&programs(), no_install)?;
     let store = common.store()?;

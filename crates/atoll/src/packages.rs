@@ -29,8 +29,21 @@ pub fn become_root() -> anyhow::Result<()> {
     }
     eprintln!("atoll needs root for namespaces and mounts: going on with sudo");
     let this = std::env::current_exe()?;
+    // sudo has a path of its own, on which a user's toolchains are not.
+    let kept = std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        ["HOME", "PATH", "XDG_CACHE_HOME"].contains(&name.as_ref())
+            || ["ATOLL", "CARGO", "RUST", "GO"].iter().any(|prefix| name.starts_with(prefix))
+    });
+    let settings = kept.map(|(name, value)| {
+        let mut setting = name;
+        setting.push("=");
+        setting.push(value);
+        setting
+    });
     let error = std::process::Command::new("sudo")
-        .arg("--preserve-env=HOME,PATH,XDG_CACHE_HOME,ATOLL_NAME,ATOLL_STATE,ATOLL_CACHE,ATOLL_LOG")
+        .arg("env")
+        .args(settings)
         .arg(this)
         .args(std::env::args_os().skip(1))
         .exec();

@@ -38,7 +38,9 @@ pub fn trust(common: &Common, remove: bool) -> anyhow::Result<ExitCode> {
         let name = format!("sql:{}", database.display());
         let known = Command::new("certutil").args(["-L", "-d", &name, "-n", &nickname]).output();
         let Ok(known) = known else {
-            eprintln!("browsers keep their own list: install the Debian package libnss3-tools and run this again");
+            eprintln!(
+                "browsers keep their own list: install the Debian package libnss3-tools and run this again"
+            );
             break;
         };
         if known.status.success() {
@@ -53,7 +55,9 @@ pub fn trust(common: &Common, remove: bool) -> anyhow::Result<ExitCode> {
     let verb = if remove { "no longer trusted in" } else { "trusted in" };
     println!("The authority of cluster {} is {verb} {}.", common.name, changed.join(", "));
     if !remove {
-        println!("Running browsers see it after they are started again; `atoll trust --remove` takes it away.");
+        println!(
+            "Running browsers see it after they are started again; `atoll trust --remove` takes it away."
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -116,7 +116,8 @@ fn configuration(ranges: &[String]) -> Value {
 /// Gives what leaves the cluster's pods for elsewhere the node's address.
 /// Between pods addresses stay as they are: policies and meters go by them.
 fn masquerade(cluster_pods: &str) -> anyhow::Result<()> {
-    let listed = Command::new("nft").args(["list", "table", "ip", "atoll"]).output().context("running nft")?;
+    let listed =
+        Command::new("nft").args(["list", "table", "ip", "atoll"]).output().context("running nft")?;
     if listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains(cluster_pods) {
         return Ok(());
     }

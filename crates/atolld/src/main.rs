@@ -33,6 +33,9 @@ enum Role {
         /// Readiness and metrics
         #[arg(long, default_value = "0.0.0.0:9090")]
         admin: SocketAddr,
+        /// The port of https as clients see it, for redirects
+        #[arg(long, default_value_t = 443)]
+        public_https_port: u16,
         /// Where what is known is kept over a restart
         #[arg(long)]
         snapshot: Option<PathBuf>,
@@ -47,8 +50,9 @@ fn main() -> anyhow::Result<()> {
         .json()
         .flatten_event(true)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,tower=warn,pingora=warn")),
+            tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG").unwrap_or_else(|_| {
+                tracing_subscriber::EnvFilter::new("info,kube=warn,tower=warn,pingora=warn")
+            }),
         )
         .init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -69,8 +73,15 @@ async fn run(role: Role) -> anyhow::Result<()> {
     match role {
         Role::Controller(arguments) => controller::run(client, arguments, stopped).await,
         Role::Agent(arguments) => agent::run(client, arguments, stopped).await,
-        Role::Gateway { http, https, admin, snapshot } => {
-            let config = gateway::Config { http, https, admin, snapshot, ..gateway::Config::default() };
+        Role::Gateway { http, https, admin, public_https_port, snapshot } => {
+            let config = gateway::Config {
+                http,
+                https,
+                admin,
+                public_https_port,
+                snapshot,
+                ..gateway::Config::default()
+            };
             Ok(gateway::run(client, config, stopped).await?)
         }
     }

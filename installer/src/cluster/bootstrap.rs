@@ -54,8 +54,7 @@ pub fn init(
         let path = in_node(process, "/etc/kubernetes/manifests").join(name);
         write_atomically(&path, text.as_bytes(), 0o600)?;
     }
-    let configuration =
-        kubeadm::init_configuration(&record.name, &record.node(0), record.address(0), limits);
+    let configuration = kubeadm::init_configuration(&record.name, &record.node(0), record.address(0), limits);
     write_atomically(&in_node(process, "/etc/kubernetes/kubeadm.yaml"), configuration.as_bytes(), 0o600)?;
     let log = directory.0.join("kubeadm.log");
     run_kubeadm(

@@ -10,14 +10,19 @@ use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// Removes a cluster, however far it came.
-pub fn down(place: &Place, store: &Store, progress: &dyn Progress) -> Result<()> {
+pub fn down(place: &Place, progress: &dyn Progress) -> Result<()> {
     crate::record::check_name(&place.name)?;
     let directory = place.directory();
     if !directory.0.exists() {
         return Err(Error::NoCluster(place.name.clone()));
     }
     let lock = directory.lock()?;
-    let record = directory.load()?;
+    // One that is damaged, or was never written, must not keep the rest from
+    // being removed: everything else is found by the cluster's name.
+    let record = directory.load().unwrap_or_else(|error| {
+        tracing::warn!(%error, "removing the cluster by its name alone");
+        None
+    });
 
     progress.step("ending nodes");
     forward::stop(&directory.0)?;
@@ -32,12 +37,12 @@ pub fn down(place: &Place, store: &Store, progress: &dyn Progress) -> Result<()>
             cgroup::remove(&hierarchies, &place.name, &name)?;
         }
     }
-    if let Some(record) = &record {
-        progress.step("removing the network");
-        network::remove(&place.state, record)?;
-    }
+    progress.step("removing the network");
+    network::remove(&place.state, &place.name)?;
     progress.step("removing files");
-    store.release(&place.name)?;
+    if let Some(record) = &record {
+        Store::open(&record.cache)?.release(&place.name)?;
+    }
     // The record goes last: what was not removed can be found again by it.
     remove_directory(&nodes)?;
     remove_directory(&directory.0)?;

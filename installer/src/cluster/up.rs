@@ -65,7 +65,7 @@ pub async fn up(
     facts.check()?;
     let directory = options.place.directory();
 
-    let existing = directory.load()?;
+    let mut existing = directory.load()?;
     let ports = choose_ports(options, existing.as_ref())?;
     let mut changed = existing.is_none();
     // The image comes before anything is written: without one nothing changes.
@@ -73,15 +73,24 @@ pub async fn up(
         None => Some(image()?),
         Some(_) => None,
     };
-    let _lock = directory.lock()?;
-    let mut record = match existing {
-        Some(record) => record,
-        None => {
-            let image = image.ok_or_else(|| Error::Input("no cluster image was chosen".into()))?;
+    let layers = match &image {
+        Some(image) => {
             progress.step(&format!("unpacking the cluster image {}", image.reference));
-            let layers = store.unpacked_with(&image, progress)?;
-            new_record(options, &image, layers, ports)?
+            store.unpacked_with(image, progress)?
         }
+        None => Vec::new(),
+    };
+    let _lock = directory.lock()?;
+    // Another `up` may have been faster.
+    existing = directory.load()?;
+    let mut record = match (existing, image) {
+        (Some(record), _) => record,
+        (None, Some(image)) => {
+            let record = new_record(options, store, &image, layers, ports)?;
+            store.hold(&image, &record.name)?;
+            record
+        }
+        (None, None) => return Err(Error::NoCluster(options.place.name.clone())),
     };
     if let Some(missing) = record.layers.iter().find(|layer| !layer.exists()) {
         return Err(Error::Machine {
@@ -100,7 +109,6 @@ pub async fn up(
     record.nodes = nodes;
     record.ports = ports;
     directory.save(&record)?;
-    store_hold(store, &record)?;
 
     progress.step("starting nodes");
     network::ensure(&options.place.state, &record)?;
@@ -164,6 +172,7 @@ pub async fn up(
 
 fn new_record(
     options: &Options,
+    store: &Store,
     image: &Image,
     layers: Vec<std::path::PathBuf>,
     ports: Ports,
@@ -172,6 +181,7 @@ fn new_record(
     used.extend(record::clusters(&options.place.state)?.iter().map(|other| other.subnet));
     Ok(Record {
         name: options.place.name.clone(),
+        cache: store.cache().to_path_buf(),
         image: image.digest.to_string(),
         layers,
         subnet: record::free_subnet(&used)?,
@@ -182,17 +192,16 @@ fn new_record(
     })
 }
 
-/// Keeps the image's layers from being evicted while the cluster stands on them.
-fn store_hold(store: &Store, record: &Record) -> Result<()> {
-    let image = store.find(&record.image)?;
-    Ok(store.hold(&image, &record.name)?)
-}
-
 /// The ports on 127.0.0.1: those asked for, else those the cluster has, else
 /// the usual ones, else any that is free.
 fn choose_ports(options: &Options, existing: Option<&Record>) -> Result<Ports> {
     let own = existing.map(|record| record.ports);
-    let mut taken = Vec::new();
+    let others = record::clusters(&options.place.state)?;
+    let mut taken: Vec<u16> = others
+        .iter()
+        .filter(|other| other.name != options.place.name)
+        .flat_map(|other| [other.ports.https, other.ports.http, other.ports.api])
+        .collect();
     let mut choose = |asked: Option<u16>, own: Option<u16>, usual: [u16; 2], flag: &str| {
         let port = match (asked, own) {
             (Some(port), Some(own)) if port == own => port,
@@ -246,17 +255,23 @@ fn node_config(options: &Options, record: &Record, facts: &Facts, index: u8) -> 
         registry: format!("http://{}:5000", record.address(0)),
         cgroups: cgroup::hierarchies()?,
         restrict_oom_score: facts.limits().restrict_oom_score,
-        resolver: resolver(),
+        resolver: resolver(record),
     })
 }
 
 /// The machine's own name servers: what a local cache listens on is not
 /// reachable from a node, so the list behind it is used.
-fn resolver() -> String {
+fn resolver(record: &Record) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let own = read("/etc/resolv.conf");
     let local = own.lines().any(|line| line.trim().starts_with("nameserver 127."));
-    if local { read("/run/systemd/resolve/resolv.conf") } else { own }
+    let chosen = if local { read("/run/systemd/resolve/resolv.conf") } else { own };
+    if chosen.lines().any(|line| line.trim().starts_with("nameserver ")) {
+        return chosen;
+    }
+    // A machine that can name nothing: the cluster's own names must work all
+    // the same, and the others fail at once.
+    format!("nameserver {}\n", record.gateway())
 }
 
 pub(super) fn remove_directory(directory: &std::path::Path) -> Result<()> {
@@ -354,10 +369,8 @@ async fn apply_manifests(client: &kube::Client, record: &Record, progress: &dyn 
         }
         objects.extend(manifest::parse(&name, &text)?);
     }
-    let own = serde_json::to_value(api::Instance::crd()).map_err(|error| Error::Manifest {
-        name: "Instance".into(),
-        reason: error.to_string(),
-    })?;
+    let own = serde_json::to_value(api::Instance::crd())
+        .map_err(|error| Error::Manifest { name: "Instance".into(), reason: error.to_string() })?;
     objects.push(own);
     manifest::order(&mut objects);
     // The gateway's certificate is there before the gateway is.

@@ -77,7 +77,7 @@ pub enum Error {
         what: String,
     },
     /// A blob in the store doesn't have its digest.
-    #[error("the store's {} is damaged (its content is {actual}); remove the image with `atoll image rm` and load or build it again", path.display())]
+    #[error("the store's {} is damaged (its content is {actual}); remove the image with `atoll image remove` and load or build it again", path.display())]
     DamagedBlob {
         /// The blob's file.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum Error {
         actual: String,
     },
     /// A file of the store can't be understood.
-    #[error("the store's {} can't be read: {why}; remove the image with `atoll image rm` and load or build it again", path.display())]
+    #[error("the store's {} can't be read: {why}; remove the image with `atoll image remove` and load or build it again", path.display())]
     BadStore {
         /// The file.
         path: PathBuf,
@@ -176,7 +176,7 @@ pub enum Error {
     },
     /// A part is missing and nothing may be fetched.
     #[error(
-        "{part} is not in the cache and its sources may not be fetched; run it once without --offline, or load a built image"
+        "{part} is not in the cache and its sources may not be fetched; build where they may, or load a built image"
     )]
     Offline {
         /// The part.

@@ -99,7 +99,8 @@ pub fn enter(hierarchies: &[Hierarchy], cluster: &str, node: &str) -> Result<()>
             // A cpuset starts empty and holds no process until it is filled.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if hierarchy.kind == "cgroup" && parent.join(file).exists() {
-                    let value = fs::read(parent.join(file)).map_err(Error::file("reading", parent.join(file)))?;
+                    let value =
+                        fs::read(parent.join(file)).map_err(Error::file("reading", parent.join(file)))?;
                     fs::write(directory.join(file), value)
                         .map_err(Error::file("writing", directory.join(file)))?;
                 }

@@ -71,7 +71,10 @@ pub fn ensure(cluster: &Path, forwarding: &Forwarding) -> Result<()> {
         .stderr(errors)
         .process_group(0)
         .spawn()
-        .map_err(|error| Error::Command { command: "atoll internal forward".into(), reason: error.to_string() })?;
+        .map_err(|error| Error::Command {
+            command: "atoll internal forward".into(),
+            reason: error.to_string(),
+        })?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(10) {
         if running(cluster).is_some() {

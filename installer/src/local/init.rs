@@ -96,10 +96,7 @@ pub fn run(directory: &Path) -> Result<()> {
 
 fn services() -> Vec<Service> {
     vec![
-        Service {
-            name: "containerd",
-            command: |_| Some(vec!["/usr/bin/containerd".into()]),
-        },
+        Service { name: "containerd", command: |_| Some(vec!["/usr/bin/containerd".into()]) },
         Service { name: "kubelet", command: kubelet_command },
     ]
 }
@@ -153,10 +150,8 @@ fn write_configuration(config: &NodeConfig) -> Result<()> {
     write("/etc/containerd/config.toml", &containerd_configuration(config))?;
     for (host, upstream) in MIRRORED {
         let upstream = upstream.map(|url| format!("server = \"{url}\"\n")).unwrap_or_default();
-        let text = format!(
-            "{upstream}[host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
-            config.registry
-        );
+        let text =
+            format!("{upstream}[host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n", config.registry);
         write(&format!("/etc/containerd/certs.d/{host}/hosts.toml"), &text)?;
     }
     Ok(())

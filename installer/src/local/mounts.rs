@@ -12,9 +12,8 @@ use crate::{Error, Result};
 
 /// Devices of the machine that a node sees. kubelet reads the kernel's log, the
 /// rest serves containers that ask for it.
-const DEVICES: [&str; 11] = [
-    "null", "zero", "full", "random", "urandom", "tty", "kmsg", "fuse", "kvm", "loop-control", "net",
-];
+const DEVICES: [&str; 11] =
+    ["null", "zero", "full", "random", "urandom", "tty", "kmsg", "fuse", "kvm", "loop-control", "net"];
 
 /// Settings of the whole machine that kubelet insists on. A node shows it the
 /// expected value and leaves the machine's own alone.
@@ -28,15 +27,17 @@ const SHADOWED: [(&str, &str); 5] = [
 
 /// What a node keeps in its data directory rather than in the overlay:
 /// containerd's snapshots can't lie on an overlay, and the rest is large.
-const DATA: [&str; 5] =
-    ["var/lib/containerd", "var/lib/kubelet", "var/lib/etcd", "var/lib/atoll", "var/log"];
+const DATA: [&str; 5] = ["var/lib/containerd", "var/lib/kubelet", "var/lib/etcd", "var/lib/atoll", "var/log"];
 
 /// A mount with the usual arguments.
 fn attach(source: &Path, target: &Path, kind: Option<&str>, flags: MsFlags, data: &str) -> Result<()> {
     fs::create_dir_all(target).map_err(Error::file("creating", target))?;
     let data = (!data.is_empty()).then_some(data);
-    mount(Some(source), target, kind, flags, data)
-        .map_err(Error::system(format!("mounting {} on {}", source.display(), target.display())))
+    mount(Some(source), target, kind, flags, data).map_err(Error::system(format!(
+        "mounting {} on {}",
+        source.display(),
+        target.display()
+    )))
 }
 
 /// Shows a file or directory of this machine at another place.
@@ -47,8 +48,11 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
     if !target.exists() {
         fs::write(target, "").map_err(Error::file("creating", target))?;
     }
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(Error::system(format!("mounting {} on {}", source.display(), target.display())))
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::system(format!(
+        "mounting {} on {}",
+        source.display(),
+        target.display()
+    )))
 }
 
 /// Makes the node's root and goes there; the caller is alone in its mount and

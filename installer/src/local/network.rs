@@ -45,13 +45,16 @@ pub fn ensure(state: &Path, record: &Record) -> Result<()> {
 
 /// Removes the cluster's bridge and masquerading, and puts the machine's
 /// settings back when no other cluster needs them.
-pub fn remove(state: &Path, record: &Record) -> Result<()> {
-    let bridge = record.short("");
+pub fn remove(state: &Path, name: &str) -> Result<()> {
+    let bridge = record::short(name, "");
     nft(&format!("add table ip {bridge}\ndelete table ip {bridge}\n"))?;
     if Path::new("/sys/class/net").join(&bridge).exists() {
         command::call("ip", ["link", "delete", &bridge])?;
     }
-    let others = record::clusters(state)?.into_iter().any(|other| other.name != record.name);
+    let others = fs::read_dir(state)
+        .map_err(Error::file("reading", state))?
+        .flatten()
+        .any(|entry| entry.file_name() != *name && entry.path().join("cluster.json").exists());
     if others { Ok(()) } else { restore_settings(state) }
 }
 
@@ -117,8 +120,8 @@ fn raise_settings(state: &Path) -> Result<()> {
             continue;
         }
         before.entry(setting.into()).or_insert_with(|| value.trim().into());
-        let text =
-            serde_json::to_vec_pretty(&before).map_err(|source| Error::State { path: file.clone(), source })?;
+        let text = serde_json::to_vec_pretty(&before)
+            .map_err(|source| Error::State { path: file.clone(), source })?;
         record::write_atomically(&file, &text, 0o600)?;
         fs::write(&path, least.to_string()).map_err(Error::file("writing", path))?;
     }

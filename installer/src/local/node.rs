@@ -107,7 +107,10 @@ pub fn start(config: &NodeConfig) -> Result<Process> {
         .stderr(errors)
         .process_group(0)
         .spawn()
-        .map_err(|error| Error::Command { command: "atoll internal keep-node".into(), reason: error.to_string() })?;
+        .map_err(|error| Error::Command {
+            command: "atoll internal keep-node".into(),
+            reason: error.to_string(),
+        })?;
 
     let limit = Duration::from_secs(60);
     let started = Instant::now();
@@ -158,9 +161,13 @@ pub fn keep(directory: &Path) -> Result<()> {
         .env("PATH", "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin")
         .stdin(Stdio::null())
         .spawn()
-        .map_err(|error| Error::Command { command: "atoll internal init".into(), reason: error.to_string() })?;
+        .map_err(|error| Error::Command {
+            command: "atoll internal init".into(),
+            reason: error.to_string(),
+        })?;
     // The next child was the node's first process; those that follow are ours.
-    setns(own_namespace, CloneFlags::CLONE_NEWPID).map_err(Error::system("returning to the machine's processes"))?;
+    setns(own_namespace, CloneFlags::CLONE_NEWPID)
+        .map_err(Error::system("returning to the machine's processes"))?;
     let pid = init.id();
     let given = give_link(&config, pid);
     if let Err(error) = given {

@@ -93,7 +93,9 @@ impl Supervisor {
 
     fn start_due(&mut self) {
         for (index, service) in self.services.iter().enumerate() {
-            if self.running.values().any(|(running, _)| *running == index) || Instant::now() < self.next[index].0 {
+            if self.running.values().any(|(running, _)| *running == index)
+                || Instant::now() < self.next[index].0
+            {
                 continue;
             }
             let Some(words) = (service.command)(Path::new("/")) else { continue };

@@ -59,8 +59,9 @@ impl Allocation {
         Some(chosen)
     }
 
-    fn take_back(&mut self, service: &str) {
-        self.held.remove(service);
+    /// Whether an address became free by that.
+    fn take_back(&mut self, service: &str) -> bool {
+        self.held.remove(service).is_some()
     }
 }
 
@@ -87,11 +88,14 @@ pub async fn run(client: Client, pool: Pool) -> anyhow::Result<()> {
     let mut allocation = Allocation::new(pool);
     // Addresses that are held are all known before any is given out.
     let mut waiting: Vec<Service> = Vec::new();
+    // Those that found the pool empty, until an address becomes free.
+    let mut unserved: Vec<Service> = Vec::new();
     let mut listed = false;
     while let Some(change) = changes.next().await {
         match change {
             Ok(watcher::Event::Init) => {
                 allocation = Allocation::new(pool);
+                unserved.clear();
                 listed = false;
             }
             Ok(watcher::Event::InitApply(service)) | Ok(watcher::Event::Apply(service)) => {
@@ -100,32 +104,40 @@ pub async fn run(client: Client, pool: Pool) -> anyhow::Result<()> {
                         allocation.give(&key(&service), Some(address));
                     }
                     waiting.push(service);
-                } else {
-                    allocation.take_back(&key(&service));
+                } else if allocation.take_back(&key(&service)) {
+                    waiting.append(&mut unserved);
                 }
             }
-            Ok(watcher::Event::Delete(service)) => allocation.take_back(&key(&service)),
+            Ok(watcher::Event::Delete(service)) => {
+                unserved.retain(|other| key(other) != key(&service));
+                if allocation.take_back(&key(&service)) {
+                    waiting.append(&mut unserved);
+                }
+            }
             Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => tracing::warn!(%error, "watching services"),
         }
         if listed {
             for service in waiting.drain(..) {
-                settle(&client, &mut allocation, &service).await;
+                if !settle(&client, &mut allocation, &service).await {
+                    unserved.push(service);
+                }
             }
         }
     }
     anyhow::bail!("the watch of services ended")
 }
 
-async fn settle(client: &Client, allocation: &mut Allocation, service: &Service) {
+/// Gives a Service its address; false when there is none left.
+async fn settle(client: &Client, allocation: &mut Allocation, service: &Service) -> bool {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let now = current(service);
     let Some(address) = allocation.give(&key(service), now) else {
         tracing::error!(service = key(service), "no address is left in the pool");
-        return;
+        return false;
     };
     if now == Some(address) {
-        return;
+        return true;
     }
     let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": address }] } } });
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
@@ -134,6 +146,7 @@ async fn settle(client: &Client, allocation: &mut Allocation, service: &Service)
         // Its next change, or the watch's next start, tries again.
         Err(error) => tracing::warn!(service = key(service), %error, "giving an address"),
     }
+    true
 }
 
 #[cfg(test)]
@@ -155,7 +168,7 @@ mod tests {
         assert_eq!(allocation.give("b", None), address(2));
         assert_eq!(allocation.give("a", address(1)), address(1));
         assert_eq!(allocation.give("c", None), None);
-        allocation.take_back("a");
+        assert!(allocation.take_back("a") && !allocation.take_back("a"));
         assert_eq!(allocation.give("c", None), address(1));
     }
 

@@ -13,7 +13,9 @@ use api::names::{GATEWAY_CONTROLLER, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 /// Whether an Ingress is ours: its class is served by our gateway, or it names
 /// none.
 fn is_ours(ingress: &Ingress, ours: &[String]) -> bool {
-    match ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref()) {
+    let named = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
+    // The way to name a class before there was a field for it.
+    match named.or_else(|| ingress.annotations().get("kubernetes.io/ingress.class")) {
         Some(class) => ours.contains(class),
         None => true,
     }
@@ -40,7 +42,8 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
     let named = watcher::Config::default().fields(&format!("metadata.name={GATEWAY_SERVICE}"));
     let mut gateways = Box::pin(watcher(services, named).default_backoff().applied_objects());
     let classes = Api::<IngressClass>::all(client.clone());
-    let mut classes = Box::pin(watcher(classes, watcher::Config::default()).default_backoff().applied_objects());
+    let mut classes =
+        Box::pin(watcher(classes, watcher::Config::default()).default_backoff().applied_objects());
 
     let mut ours: Vec<String> = Vec::new();
     let mut wanted: Vec<String> = Vec::new();

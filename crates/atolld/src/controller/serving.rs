@@ -44,7 +44,11 @@ fn is_open(request: &CertificateSigningRequest) -> bool {
     request.status.as_ref().is_none_or(|status| status.conditions.as_ref().is_none_or(Vec::is_empty))
 }
 
-async fn decide(client: &Client, requests: &Api<CertificateSigningRequest>, request: CertificateSigningRequest) {
+async fn decide(
+    client: &Client,
+    requests: &Api<CertificateSigningRequest>,
+    request: CertificateSigningRequest,
+) {
     let name = request.name_any();
     let mut verdict = Ok(());
     for _ in 0..ADDRESS_TRIES {
@@ -65,7 +69,9 @@ async fn decide(client: &Client, requests: &Api<CertificateSigningRequest>, requ
         "message": "asked for by the node itself, for its own addresses",
     }] } });
     match requests.patch_approval(&name, &PatchParams::default(), &Patch::Merge(&approval)).await {
-        Ok(_) => tracing::info!(request = name, node = request.spec.username, "approved a serving certificate"),
+        Ok(_) => {
+            tracing::info!(request = name, node = request.spec.username, "approved a serving certificate")
+        }
         Err(error) => tracing::warn!(request = name, %error, "approving a serving certificate"),
     }
 }

@@ -39,14 +39,8 @@ impl Builder<'_> {
             crates.dedup();
             crates.len() as u64
         });
-        let mut build = Command::new(&cargo);
-        build.current_dir(&self.source).args([
-            "build",
-            "--release",
-            "--locked",
-            "--package=atolld",
-            "--bin=atolld",
-        ]);
+        let mut build = as_caller(&cargo);
+        build.current_dir(&self.source).args(["build", "--release", "--locked", "--bin=atolld"]);
         build.arg("--message-format=json-render-diagnostics");
         if self.offline {
             build.arg("--offline");
@@ -135,4 +129,13 @@ fn place(into: &Path, name: &str) -> Result<PathBuf> {
     let dir = into.join("usr/bin");
     std::fs::create_dir_all(&dir).on("making", &dir)?;
     Ok(dir.join(name))
+}
+/// A program as the user who called sudo, so that what it writes into the
+/// checkout stays that user's.
+fn as_caller(program: &Path) -> Command {
+    let id = |name| std::env::var(name).ok().filter(|id| id != "0");
+    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user, "--regid", &group, "--init-groups", "--"]).arg(program);
+    command
 }

@@ -1,0 +1,10 @@
+//! The whole, end to end: a real cluster, real packets, a real browser.
+//!
+//! `cargo verify` runs this, one test at a time: some take the shared cluster
+//! apart and see it come back. Tests run in the order of their names.
+
+mod a_cluster;
+mod b_app;
+mod c_recovery;
+mod d_traces;
+mod e_refusals;
