@@ -133,7 +133,9 @@ impl Cluster {
             found.into_iter().find(|path| path.exists()).expect("no layer has Kubernetes' programs")
         });
         let mut command = Command::new(program);
+        // What it remembers of another cluster on the same port would mislead it.
         command.arg("kubectl").env("KUBECONFIG", self.directory().join("admin.conf"));
+        command.env("KUBECACHEDIR", self.directory().join("kubectl"));
         command
     }
 

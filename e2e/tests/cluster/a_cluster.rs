@@ -15,14 +15,10 @@ fn up_again_finds_that_all_is_well() {
 }
 
 #[test]
-fn nodes_are_ready_and_measured() {
+fn nodes_are_ready() {
     let cluster = Cluster::shared();
     let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]).ok();
     assert!(nodes.contains("shared-1") && nodes.contains(" Ready"), "{nodes}");
-    eventually("kubectl top", Duration::from_secs(60), || {
-        let said = cluster.kubectl(&["top", "nodes", "--no-headers"]);
-        if said.code == Some(0) && said.out.contains("shared-1") { Ok(()) } else { Err(format!("{said:?}")) }
-    });
 }
 
 #[test]
@@ -57,8 +53,8 @@ fn network_policies_are_enforced() {
     let words = ["get", "pod", "-n", "policy", "server", "-o", "jsonpath={.status.podIP}"];
     let address = cluster.kubectl(&words).ok();
     let reaches = || {
-        let fetch = format!("wget -q -T 2 -O - http://{address}/");
-        cluster.kubectl(&["exec", "-n", "policy", "client", "--", "sh", "-c", &fetch]).code == Some(0)
+        let fetch = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80");
+        cluster.kubectl(&["exec", "-n", "policy", "client", "--", "sh", "-c", &fetch]).out.contains("200 OK")
     };
     let until = |wanted: bool, what: &str| {
         eventually(what, Duration::from_secs(30), || {

@@ -48,10 +48,10 @@ fn two_nodes_are_one_network(cluster: &Cluster) {
     let address = |name: &str| cluster.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.podIP}"]).ok();
     let web = address("web");
     for from in ["near", "far"] {
-        let fetch = format!("wget -q -T 5 -O - http://{web}/");
+        let fetch = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {web} 80");
         eventually(&format!("{from} reaches the server"), Duration::from_secs(30), || {
             let said = cluster.kubectl(&["exec", from, "--", "sh", "-c", &fetch]);
-            if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+            if said.out.contains("200 OK") { Ok(()) } else { Err(format!("{said:?}")) }
         });
         // Its own address is what the server saw.
         let log = cluster.kubectl(&["logs", "web"]).ok();
