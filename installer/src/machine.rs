@@ -206,7 +206,7 @@ impl Facts {
         }
         match self.open_files {
             files if files < 65_536 => {
-                add("open files", Limited, format!("at most {files} per process: kubelet is told so"))
+                add("open files", Limited, format!("at most {files} per process: kubelet is told so"));
             }
             files => add("open files", Good, format!("up to {files} per process")),
         }
@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn each_lack_is_named() {
-        let cases: [(fn(&mut Facts), &str); 5] = [
+        type Spoil = fn(&mut Facts);
+        let cases: [(Spoil, &str); 5] = [
             (|facts| facts.root = false, "sudo"),
             (|facts| facts.disk = 1 << 30, "disk"),
             (|facts| facts.memory = 1 << 30, "memory"),

@@ -9,13 +9,27 @@ fn kill(pid: &str) {
     run(Command::new("kill").args(["-9", pid])).ok();
 }
 
-/// The pids, on this machine, of a node's processes of that name.
+/// The pids, on this machine, of a node's processes of that name, those in its
+/// containers included.
 fn inside(cluster: &Cluster, name: &str) -> Vec<String> {
     let node = cluster.node_pid(1).to_string();
-    let namespace = std::fs::read_link(format!("/proc/{node}/ns/pid")).unwrap();
     let all = run(Command::new("pgrep").args(["-x", name])).out;
-    let here = |pid: &&str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|ns| ns == namespace);
-    all.lines().filter(here).map(str::to_string).collect()
+    all.lines().filter(|pid| descends(pid, &node)).map(str::to_string).collect()
+}
+
+fn descends(pid: &str, from: &str) -> bool {
+    let mut pid = pid.to_string();
+    while pid != "0" && pid != "1" {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some(parent) = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) else {
+            return false;
+        };
+        if parent == from {
+            return true;
+        }
+        pid = parent.to_string();
+    }
+    false
 }
 
 #[test]
@@ -31,7 +45,11 @@ fn what_is_killed_comes_back_and_nothing_is_lost() {
 
     let well = |what: &str| {
         cluster.atoll(&["up"]).ok();
-        assert_eq!(cluster.status()["ready"], true, "after {what}");
+        // kubelet looks at its pods again when it comes back.
+        eventually(&format!("ready after {what}"), Duration::from_secs(60), || {
+            let status = cluster.status();
+            if status["ready"] == true { Ok(()) } else { Err(status.to_string()) }
+        });
         cluster.answers(&address, "Hello, survivor!");
         eventually(&format!("the app's data after {what}"), Duration::from_secs(60), || {
             let said = exec("cat /var/lib/names/file");

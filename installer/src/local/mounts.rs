@@ -101,10 +101,8 @@ pub fn enter_root(config: &NodeConfig) -> Result<()> {
     }
     cgroups(&root, &config.cgroups)?;
     shadow_settings(&root)?;
-    for (path, flag) in [("sys/fs/bpf", "bpf")] {
-        // Absent on kernels without it; the agent then says what is missing.
-        let _ = attach(Path::new(flag), &root.join(path), Some(flag), MsFlags::empty(), "");
-    }
+    // Absent on kernels without it, as `atoll doctor` says.
+    let _ = attach(Path::new("bpf"), &root.join("sys/fs/bpf"), Some("bpf"), MsFlags::empty(), "");
 
     // The new root over the old one, and the old one away.
     std::env::set_current_dir(&root).map_err(Error::file("entering", &root))?;

@@ -83,10 +83,24 @@ pub fn running(directory: &Path) -> Option<Process> {
     Process::load(&init_file(directory))
 }
 
+/// Whether a node has its root, its network and its services.
+fn is_ready(process: Process) -> bool {
+    Path::new(&format!("/proc/{}/root/run/atoll/ready", process.pid)).exists()
+}
+
 /// Starts a node that doesn't run, and waits until its services may start.
 pub fn start(config: &NodeConfig) -> Result<Process> {
-    if let Some(process) = running(&config.directory) {
-        return Ok(process);
+    // One that was killed a moment ago is still there, and one that was started
+    // a moment ago is not ready.
+    let asked = Instant::now();
+    while let Some(process) = running(&config.directory) {
+        if is_ready(process) {
+            return Ok(process);
+        }
+        if asked.elapsed() > Duration::from_secs(15) {
+            stop(&config.directory)?;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     let text = serde_json::to_vec_pretty(config)
         .map_err(|source| Error::State { path: config.directory.join("node.json"), source })?;
@@ -115,11 +129,8 @@ pub fn start(config: &NodeConfig) -> Result<Process> {
     let limit = Duration::from_secs(60);
     let started = Instant::now();
     while started.elapsed() < limit {
-        if let Some(process) = running(&config.directory) {
-            let ready = format!("/proc/{}/root/run/atoll/ready", process.pid);
-            if Path::new(&ready).exists() {
-                return Ok(process);
-            }
+        if let Some(process) = running(&config.directory).filter(|process| is_ready(*process)) {
+            return Ok(process);
         }
         if let Ok(Some(status)) = keeper.try_wait() {
             let said = fs::read_to_string(&log).unwrap_or_default();
@@ -148,6 +159,8 @@ pub fn keep(directory: &Path) -> Result<()> {
     if let Some(own) = Process::of(i32::try_from(std::process::id()).unwrap_or_default()) {
         own.save(&keeper_file(directory))?;
     }
+    // What an earlier life left: kubelet would take its pods' groups for running.
+    cgroup::remove(&config.cgroups, &config.cluster, &config.name)?;
     cgroup::enter(&config.cgroups, &config.cluster, &config.name)?;
     let own = "/proc/self/ns/pid";
     let own_namespace = fs::File::open(own).map_err(Error::file("opening", own))?;

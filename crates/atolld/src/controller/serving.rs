@@ -70,7 +70,7 @@ async fn decide(
     }] } });
     match requests.patch_approval(&name, &PatchParams::default(), &Patch::Merge(&approval)).await {
         Ok(_) => {
-            tracing::info!(request = name, node = request.spec.username, "approved a serving certificate")
+            tracing::info!(request = name, node = request.spec.username, "approved a serving certificate");
         }
         Err(error) => tracing::warn!(request = name, %error, "approving a serving certificate"),
     }
