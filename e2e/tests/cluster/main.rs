@@ -6,5 +6,5 @@
 mod a_cluster;
 mod b_app;
 mod c_recovery;
-mod d_traces;
+mod d_interruption;
 mod e_refusals;

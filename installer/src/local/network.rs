@@ -48,8 +48,14 @@ pub fn ensure(state: &Path, record: &Record) -> Result<()> {
 pub fn remove(state: &Path, name: &str) -> Result<()> {
     let bridge = record::short(name, "");
     nft(&format!("add table ip {bridge}\ndelete table ip {bridge}\n"))?;
-    if Path::new("/sys/class/net").join(&bridge).exists() {
-        command::call("ip", ["link", "delete", &bridge])?;
+    // The bridge and each node's link: the kernel may keep a link long after the
+    // node's network is gone.
+    let links = Path::new("/sys/class/net");
+    for link in fs::read_dir(links).map_err(Error::file("reading", links))?.flatten() {
+        let link = link.file_name().to_string_lossy().into_owned();
+        if link.starts_with(&bridge) {
+            command::call("ip", ["link", "delete", &link])?;
+        }
     }
     let others = fs::read_dir(state)
         .map_err(Error::file("reading", state))?
