@@ -368,7 +368,7 @@ fn a_damaged_store_is_noticed() {
     bytes[at] = b'j';
     std::fs::write(&blob, bytes).unwrap();
     let error = place.store().unpacked(&image).unwrap_err().to_string();
-    assert!(error.contains("is damaged") && error.contains("atoll image rm"), "{error}");
+    assert!(error.contains("is damaged") && error.contains("atoll image remove"), "{error}");
     let file = place.path("image.tar");
     assert!(place.store().save("test:1", &file).is_err());
     assert!(!file.exists());

@@ -220,15 +220,15 @@ fn only_our_class_is_served() {
     let of = |class: &str| ingress("a", "i", 1, "a.example", &["Prefix / web:80"], class);
     check(&of(""), &[("GET http://a.example/", "a/web:80")]);
     check(&of("  ingressClassName: atoll"), &[("GET http://a.example/", "a/web:80")]);
-    check(&of("  ingressClassName: nginx"), &[("GET http://a.example/", "no host")]);
+    check(&of("  ingressClassName: haproxy"), &[("GET http://a.example/", "no host")]);
     let old = |class: &str| {
         of("")
             .replace("{name: i", &format!("{{annotations: {{kubernetes.io/ingress.class: {class}}}, name: i"))
     };
     check(&old("atoll"), &[("GET http://a.example/", "a/web:80")]);
-    check(&old("nginx"), &[("GET http://a.example/", "no host")]);
+    check(&old("haproxy"), &[("GET http://a.example/", "no host")]);
     let mut world = World::new(&of(""));
-    world.apply(&of("  ingressClassName: nginx"));
+    world.apply(&of("  ingressClassName: haproxy"));
     world.check(&[("GET http://a.example/", "no host")]);
 }
 
