@@ -7,6 +7,8 @@
 // Tests end by panicking; what this crate has is only ever part of one.
 #![allow(clippy::unwrap_used)]
 
+pub mod machine;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;

@@ -13,7 +13,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use api::names::{APPS_DOMAIN, DESKTOP_HOST, GATEWAY_CERTIFICATE, SYSTEM_NAMESPACE};
+use api::names::{APPS_DOMAIN, APPS_WILDCARD, DESKTOP_HOST, GATEWAY_CERTIFICATE, SYSTEM_NAMESPACE};
 
 use crate::apply::FIELD_MANAGER;
 use crate::{Error, Result};
@@ -27,6 +27,12 @@ const AUTHORITY_DAYS: i64 = 3650;
 const CERTIFICATE_DAYS: i64 = 390;
 /// It is made anew when less than this is left.
 const RENEW_DAYS: i64 = 60;
+
+/// The Secrets with servers' certificates: their namespace, their name, the hosts.
+const SERVERS: [(&str, &str, &[&str]); 2] = [
+    (SYSTEM_NAMESPACE, GATEWAY_CERTIFICATE, &[APPS_WILDCARD, APPS_DOMAIN, DESKTOP_HOST]),
+    ("kube-system", "metrics-server-certificate", &["metrics-server.kube-system.svc"]),
+];
 
 /// A certificate and its key, in PEM.
 pub struct Pair {
@@ -60,14 +66,15 @@ pub fn new_authority(cluster: &str) -> Result<Pair> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// Makes a certificate for every host the gateway serves by itself.
-pub fn new_certificate(authority: &Pair) -> Result<Pair> {
-    let failed = |source| Error::Certificate { what: format!("*.{APPS_DOMAIN}"), source };
+/// Makes a certificate for `hosts`, the first of which names it.
+pub fn new_certificate(authority: &Pair, hosts: &[&str]) -> Result<Pair> {
+    let name = hosts.first().copied().unwrap_or_default();
+    let failed = |source| Error::Certificate { what: name.into(), source };
     let issuer_key = KeyPair::from_pem(&authority.key).map_err(failed)?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, issuer_key).map_err(failed)?;
-    let mut parameters = named(APPS_DOMAIN, CERTIFICATE_DAYS);
-    for host in [format!("*.{APPS_DOMAIN}"), APPS_DOMAIN.to_string(), DESKTOP_HOST.to_string()] {
-        let name = host.clone().try_into().map_err(failed)?;
+    let mut parameters = named(name, CERTIFICATE_DAYS);
+    for host in hosts {
+        let name = host.to_string().try_into().map_err(failed)?;
         parameters.subject_alt_names.push(rcgen::SanType::DnsName(name));
     }
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -102,8 +109,8 @@ fn pair(secret: &Secret) -> Option<Pair> {
     Some(Pair { certificate: text("tls.crt")?, key: text("tls.key")? })
 }
 
-/// Makes sure that the cluster has its authority and the gateway a certificate
-/// that is good for a while; returns the authority's certificate.
+/// Makes sure that the cluster has its authority, and each of its servers a
+/// certificate that is good for a while; returns the authority's certificate.
 pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let read = |name| Error::kubernetes(format!("reading the secret {name}"));
@@ -120,18 +127,21 @@ pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
             (authority, true)
         }
     };
-    let stored = secrets.get_opt(GATEWAY_CERTIFICATE).await.map_err(read(GATEWAY_CERTIFICATE))?;
-    let now = OffsetDateTime::now_utc();
-    let good = stored
-        .as_ref()
-        .and_then(|secret| secret.annotations().get(RENEW_AFTER)?.parse::<i64>().ok())
-        .is_some_and(|after| now.unix_timestamp() < after);
-    if is_new || !good {
-        let certificate = new_certificate(&authority)?;
-        let until = now + Duration::days(CERTIFICATE_DAYS - RENEW_DAYS);
-        let value = Patch::Apply(secret(GATEWAY_CERTIFICATE, &certificate, Some(until)));
-        let written = secrets.patch(GATEWAY_CERTIFICATE, &parameters, &value).await;
-        written.map_err(Error::kubernetes("writing the gateway's certificate"))?;
+    for (namespace, name, hosts) in SERVERS {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let stored = secrets.get_opt(name).await.map_err(read(name))?;
+        let now = OffsetDateTime::now_utc();
+        let good = stored
+            .as_ref()
+            .and_then(|secret| secret.annotations().get(RENEW_AFTER)?.parse::<i64>().ok())
+            .is_some_and(|after| now.unix_timestamp() < after);
+        if is_new || !good {
+            let certificate = new_certificate(&authority, hosts)?;
+            let until = now + Duration::days(CERTIFICATE_DAYS - RENEW_DAYS);
+            let value = Patch::Apply(secret(name, &certificate, Some(until)));
+            let written = secrets.patch(name, &parameters, &value).await;
+            written.map_err(Error::kubernetes(format!("writing the secret {name}")))?;
+        }
     }
     Ok(authority.certificate)
 }
@@ -143,12 +153,12 @@ mod tests {
     #[test]
     fn a_certificate_names_its_hosts_and_its_issuer() {
         let authority = new_authority("one").unwrap();
-        let certificate = new_certificate(&authority).unwrap();
+        let certificate = new_certificate(&authority, SERVERS[0].2).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let (ca, leaf) = (directory.path().join("ca"), directory.path().join("leaf"));
         std::fs::write(&ca, &authority.certificate).unwrap();
         std::fs::write(&leaf, &certificate.certificate).unwrap();
-        for host in ["x.atollapps.localhost", "atoll.localhost"] {
+        for host in [&format!("x.{APPS_DOMAIN}"), DESKTOP_HOST] {
             let answer = std::process::Command::new("openssl")
                 .args(["verify", "-verify_hostname", host, "-CAfile"])
                 .args([&ca, &leaf])

@@ -34,7 +34,7 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] crate::image::Error),
     /// The cluster's API answered with an error.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", said(source))]
     Kubernetes { action: String, source: Box<kube::Error> },
     /// A manifest could not be read.
     #[error("manifest {name}: {reason}")]
@@ -61,6 +61,14 @@ impl Error {
     pub fn kubernetes(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
         let action = action.into();
         move |source| Error::Kubernetes { action, source: Box::new(source) }
+    }
+}
+
+/// What the API server said, without how the library frames it.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -95,7 +95,7 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
     tests.arg("--test-threads=1");
     tests.args(only);
     let result = run(tests);
-    for cluster in ["shared", "interrupted"] {
+    for cluster in ["shared", "interrupted", "offline", "traces"] {
         // Not there, most likely: the tests clean up after themselves.
         let _ = atoll(&["--name", cluster, "--state", "/var/lib/atoll-e2e", "down"])
             .stderr(std::process::Stdio::null())

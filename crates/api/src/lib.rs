@@ -1,11 +1,40 @@
-//! Atoll's custom resources and the names that its programs agree on.
+//! Atoll's custom resources, what its programs say to each other over HTTP, and
+//! the names that they agree on.
 //!
-//! It knows no other crate, does no I/O and compiles to wasm. Start at
-//! [`names`], then [`instance`].
+//! It knows no other crate, does no I/O and compiles to wasm, there without the
+//! custom resources (feature `resources`). Start at [`names`], then [`workspace`].
 
-pub mod instance;
+pub mod http;
 pub mod names;
+pub mod role;
+pub mod usage;
 
+#[cfg(feature = "resources")]
+pub mod account;
+#[cfg(feature = "resources")]
+pub mod instance;
+#[cfg(feature = "resources")]
+pub mod plan;
+#[cfg(feature = "resources")]
+pub mod workspace;
+
+#[cfg(feature = "resources")]
+pub use account::{Account, AccountSpec, AccountStatus};
+#[cfg(feature = "resources")]
 pub use instance::{Instance, InstanceSpec, InstanceStatus, ObjectReference};
 /// The trait by which a resource tells its kind and version.
+#[cfg(feature = "resources")]
 pub use kube::Resource;
+#[cfg(feature = "resources")]
+pub use plan::{Plan, PlanSpec, PodSecurity};
+pub use role::Role;
+#[cfg(feature = "resources")]
+pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatus};
+
+#[cfg(feature = "resources")]
+/// The definitions of all custom resources, as the API server takes them.
+pub fn definitions()
+-> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 5] {
+    use kube::CustomResourceExt;
+    [Account::crd(), Workspace::crd(), Member::crd(), Plan::crd(), Instance::crd()]
+}

@@ -15,6 +15,8 @@ pub const INSTANCE_LABEL: &str = "atoll.dev/instance";
 /// The domain under which tenants' apps are served. Browsers and curl resolve
 /// every name below `localhost` to this machine without DNS.
 pub const APPS_DOMAIN: &str = "atollapps.localhost";
+/// All hosts below [`APPS_DOMAIN`], as certificates name them.
+pub const APPS_WILDCARD: &str = "*.atollapps.localhost";
 /// The desktop's host: another site than the apps', so that no app can ride on
 /// the desktop's cookies.
 pub const DESKTOP_HOST: &str = "atoll.localhost";
@@ -29,3 +31,23 @@ pub const GATEWAY_CERTIFICATE: &str = "gateway-certificate";
 pub const INGRESS_CLASSES: [&str; 2] = ["atoll", "nginx"];
 /// The controller name in our IngressClass and GatewayClass.
 pub const GATEWAY_CONTROLLER: &str = "atoll.dev/gateway";
+
+/// The user by which Kubernetes knows an account.
+pub fn user(account: &str) -> String {
+    format!("{USER_PREFIX}{account}")
+}
+/// What every account's user name begins with.
+pub const USER_PREFIX: &str = "atoll:";
+/// The group of every account.
+pub const ACCOUNTS_GROUP: &str = "atoll:accounts";
+/// The group of accounts that operate the cloud, bound to `cluster-admin`.
+pub const OPERATORS_GROUP: &str = "atoll:operators";
+
+/// Label on a workspace's namespace; its value is the workspace's name. Tenants
+/// can't change it.
+pub const WORKSPACE_LABEL: &str = "atoll.dev/workspace";
+/// The plan of workspaces that name none.
+pub const DEFAULT_PLAN: &str = "standard";
+/// What the name of the ClusterRole of a member's role begins with:
+/// `atoll:viewer` and so on.
+pub const ROLE_PREFIX: &str = "atoll:";

@@ -1,8 +1,9 @@
 //! What a cluster can do once `up` has said that it is ready.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::{Cluster, eventually};
+use e2e::{Cluster, eventually, run};
 
 #[test]
 fn up_again_finds_that_all_is_well() {
@@ -19,6 +20,25 @@ fn nodes_are_ready() {
     let cluster = Cluster::shared();
     let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]).ok();
     assert!(nodes.contains("shared-1") && nodes.contains(" Ready"), "{nodes}");
+}
+
+#[test]
+fn usage_is_served() {
+    let cluster = Cluster::shared();
+    eventually("kubectl top", Duration::from_secs(60), || {
+        let said = cluster.kubectl(&["top", "nodes", "--no-headers"]);
+        if said.code == Some(0) && said.out.contains("shared-1") { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+}
+
+#[test]
+fn the_clusters_own_addresses_never_leave_it() {
+    let cluster = Cluster::shared();
+    // A pod range that no node has. Outside somebody might answer.
+    let pid = cluster.node_pid(1).to_string();
+    let connect = ["--target", &pid, "--net", "curl", "--silent", "--max-time", "5", "http://10.244.200.1/"];
+    let said = run(Command::new("nsenter").args(connect));
+    assert_eq!(said.code, Some(7), "curl's code for a refused connection: {said:?}");
 }
 
 #[test]

@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+
 use super::manifest_values;
 use crate::image::container_images;
 use crate::kubeadm::{self, Limits};
@@ -18,8 +21,10 @@ fn in_node(process: Process, path: &str) -> PathBuf {
 }
 
 /// The manifests in a folder of the cluster image, rendered, by name.
-pub fn manifests(record: &Record, folder: &str) -> Result<Vec<(String, String)>> {
-    let values = manifest_values(record);
+/// `authority` is the certificate of the cluster's authority, where it is known.
+pub fn manifests(record: &Record, folder: &str, authority: Option<&str>) -> Result<Vec<(String, String)>> {
+    let mut values = manifest_values(record);
+    values.extend(authority.map(|pem| ("AUTHORITY".to_string(), BASE64.encode(pem))));
     let images = container_images(&record.layers)?
         .into_iter()
         .map(|image| (manifest::image_path(&image.name).to_string(), image.name))
@@ -50,7 +55,7 @@ pub fn init(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<()> {
-    for (name, text) in manifests(record, "manifests/static")? {
+    for (name, text) in manifests(record, "manifests/static", None)? {
         let path = in_node(process, "/etc/kubernetes/manifests").join(name);
         write_atomically(&path, text.as_bytes(), 0o600)?;
     }

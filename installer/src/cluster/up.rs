@@ -4,8 +4,6 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use kube::CustomResourceExt;
-
 use super::{Place, bootstrap};
 use crate::image::{Image, Store, container_images};
 use crate::kubeadm::GATEWAY_ADDRESS;
@@ -361,21 +359,28 @@ async fn wait_for_api(client: &kube::Client, progress: &dyn Progress) -> Result<
 }
 
 async fn apply_manifests(client: &kube::Client, record: &Record, progress: &dyn Progress) -> Result<()> {
+    // Certificates come before the servers that show them, and what the API
+    // server is told to believe comes from them.
+    let namespace = serde_json::json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": api::names::SYSTEM_NAMESPACE }
+    });
+    apply::apply(client, &[namespace], "default", progress).await?;
+    let authority = authority::ensure(client, &record.name).await?;
     let mut objects = Vec::new();
-    for (name, text) in bootstrap::manifests(record, "manifests")? {
+    for (name, text) in bootstrap::manifests(record, "manifests", Some(&authority))? {
         // One node has nobody to route to.
         if name == "11-routes.yaml" && record.nodes < 2 {
             continue;
         }
         objects.extend(manifest::parse(&name, &text)?);
     }
-    let own = serde_json::to_value(api::Instance::crd())
-        .map_err(|error| Error::Manifest { name: "Instance".into(), reason: error.to_string() })?;
-    objects.push(own);
+    for definition in api::definitions() {
+        let definition = serde_json::to_value(definition).map_err(|error| Error::Manifest {
+            name: "custom resources".into(),
+            reason: error.to_string(),
+        })?;
+        objects.push(definition);
+    }
     manifest::order(&mut objects);
-    // The gateway's certificate is there before the gateway is.
-    let namespaces = objects.iter().take_while(|object| object["kind"] == "Namespace").count();
-    apply::apply(client, &objects[..namespaces], "default", progress).await?;
-    authority::ensure(client, &record.name).await?;
-    apply::apply(client, &objects[namespaces..], "default", progress).await.map(|_| ())
+    apply::apply(client, &objects, "default", progress).await.map(|_| ())
 }

@@ -1,5 +1,6 @@
 //! The nodes' network on this machine: one bridge per cluster, a link to each
-//! node, and masquerading so that pods reach the internet when the machine does.
+//! node, masquerading so that pods reach the internet when the machine does, and
+//! a rule that keeps the cluster's own addresses from leaving it.
 //!
 //! Settings of the machine that this needs are written down before they are
 //! changed and put back when the last cluster goes.
@@ -9,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::init::NodeConfig;
+use crate::kubeadm::{POD_CIDR, SERVICE_CIDR};
 use crate::record::{self, Record};
 use crate::{Error, Result, command};
 
@@ -34,10 +36,15 @@ pub fn ensure(state: &Path, record: &Record) -> Result<()> {
     }
     command::call("ip", ["link", "set", &bridge, "up"])?;
 
+    // What is meant for a service before kube-proxy knows it, or for a pod that
+    // is gone, must not reach whoever answers outside: a connection made there
+    // would stay there.
     let rules = format!(
         "add table ip {bridge}\ndelete table ip {bridge}\ntable ip {bridge} {{\n\
          chain postrouting {{ type nat hook postrouting priority srcnat;\n\
-         ip saddr 10.213.{n}.0/24 ip daddr != 10.213.{n}.0/24 masquerade; }}\n}}\n",
+         ip saddr 10.213.{n}.0/24 ip daddr != 10.213.{n}.0/24 masquerade; }}\n\
+         chain forward {{ type filter hook forward priority filter;\n\
+         iifname {bridge} oifname != {bridge} ip daddr {{ {SERVICE_CIDR}, {POD_CIDR} }} reject; }}\n}}\n",
         n = record.subnet
     );
     nft(&rules)
