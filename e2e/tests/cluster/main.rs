@@ -7,5 +7,5 @@ mod a_cluster;
 mod b_app;
 mod c_recovery;
 mod d_interruption;
-mod e_traces;
-mod f_refusals;
+mod e_refusals;
+mod f_traces;

@@ -21,9 +21,8 @@ fn down_leaves_the_machine_as_it_was() {
     assert!(took < Duration::from_secs(10), "down took {took:?}");
     assert!(!cluster.directory().exists());
     let after = machine::look();
-    let ours = |line: &&String| !line.contains("cargo") && !line.contains("/proc");
-    let left: Vec<_> = after.difference(&before).filter(ours).collect();
-    let gone: Vec<_> = before.difference(&after).filter(ours).collect();
+    let left: Vec<_> = after.difference(&before).collect();
+    let gone: Vec<_> = before.difference(&after).collect();
     assert!(left.is_empty() && gone.is_empty(), "left behind: {left:#?}\ngone: {gone:#?}");
 }
 
