@@ -3,7 +3,8 @@
 //!
 //! [`node`] starts and ends one from the host's side, [`init`] is its first
 //! process, [`network`] is the bridge the nodes share, [`cgroup`] their place
-//! in the machine's cgroups, [`forward`] the way in from the host's loopback.
+//! in the machine's cgroups, [`forward`] the way in from the host's loopback;
+//! [`process`] is what they are to the host.
 
 pub mod cgroup;
 pub mod forward;
@@ -11,4 +12,5 @@ pub mod init;
 pub mod mounts;
 pub mod network;
 pub mod node;
+pub mod process;
 pub mod supervise;

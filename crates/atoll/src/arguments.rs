@@ -28,6 +28,10 @@ pub struct Common {
     /// Where cluster images and what they are built from are kept [default: ~/.cache/atoll]
     #[arg(long, global = true, env = "ATOLL_CACHE", value_name = "DIRECTORY")]
     pub cache: Option<PathBuf>,
+    /// How much the cache may hold, in GiB; what was used longest ago goes first
+    #[arg(long, global = true, env = "ATOLL_CACHE_LIMIT", value_name = "GIB", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub cache_limit: u64,
 }
 
 impl Common {

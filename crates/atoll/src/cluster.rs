@@ -30,7 +30,7 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
         http_port: up.http_port,
         api_port: up.api_port,
     };
-    let choose = || choose_image(&store, up, &terminal);
+    let choose = || choose_image(common, &store, up, &terminal);
     let result = block_on(async { Ok(cluster::up(&options, &store, choose, &terminal).await?) });
     terminal.finish();
     let outcome = result?;
@@ -68,9 +68,14 @@ pub fn port(port: u16) -> String {
     if port == 443 { String::new() } else { format!(":{port}") }
 }
 
-fn choose_image(store: &Store, up: &Up, progress: &dyn Progress) -> installer::Result<image::Image> {
+fn choose_image(
+    common: &Common,
+    store: &Store,
+    up: &Up,
+    progress: &dyn Progress,
+) -> installer::Result<image::Image> {
     let Some(wanted) = &up.image else {
-        return crate::image::build_default(store, up.no_install, progress);
+        return crate::image::build_default(common, store, up.no_install, progress);
     };
     if Path::new(wanted).is_file() {
         progress.step(&format!("loading {wanted}"));

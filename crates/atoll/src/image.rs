@@ -47,7 +47,12 @@ fn programs() -> Vec<(&'static str, &'static str)> {
 
 /// Builds the image of this checkout for `up`. What was built before is taken
 /// from the cache, so that an unchanged checkout costs a look.
-pub fn build_default(store: &Store, no_install: bool, progress: &dyn Progress) -> installer::Result<Image> {
+pub fn build_default(
+    common: &Common,
+    store: &Store,
+    no_install: bool,
+    progress: &dyn Progress,
+) -> installer::Result<Image> {
     let missing = packages::ensure(&programs(), no_install);
     missing.map_err(|error| installer::Error::Input(format!("{error:#}")))?;
     let free = machine::free_space(store.cache())?;
@@ -64,8 +69,16 @@ pub fn build_default(store: &Store, no_install: bool, progress: &dyn Progress) -
             remedy: "free some, choose another place with --cache, or take a built image with --image".into(),
         });
     }
-    let options = BuildOptions { cache: store.cache().to_path_buf(), ..BuildOptions::new(checkout()) };
+    let options = options(common, store);
     Ok(image::build(&options, progress)?)
+}
+
+fn options(common: &Common, store: &Store) -> BuildOptions {
+    BuildOptions {
+        cache: store.cache().to_path_buf(),
+        limit: common.cache_limit << 30,
+        ..BuildOptions::new(checkout())
+    }
 }
 
 fn build(
@@ -77,7 +90,7 @@ fn build(
     packages::become_root()?;
     packages::ensure(&programs(), no_install)?;
     let store = common.store()?;
-    let mut options = BuildOptions { cache: store.cache().to_path_buf(), ..BuildOptions::new(checkout()) };
+    let mut options = options(common, &store);
     if let Some(name) = tag {
         options.name = name;
     }

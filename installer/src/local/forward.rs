@@ -4,9 +4,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
@@ -15,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::node::{self, Process};
+use super::node;
+use super::process::{self, Process};
 use crate::{Error, Result};
 
 /// What the forwarder is told, as `forward.json` in the cluster's directory.
@@ -58,23 +57,7 @@ pub fn ensure(cluster: &Path, forwarding: &Forwarding) -> Result<()> {
     stop(cluster)?;
     crate::record::write_atomically(&file, &text, 0o600)?;
     let log = cluster.join("forward.log");
-    let output = File::create(&log).map_err(Error::file("creating", &log))?;
-    let errors = output.try_clone().map_err(Error::file("creating", &log))?;
-    let this = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
-    let mut child = Command::new(this)
-        .arg0("atoll-forward")
-        .args(["internal", "forward"])
-        .arg(cluster)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Error::Command {
-            command: "atoll internal forward".into(),
-            reason: error.to_string(),
-        })?;
+    let mut child = process::detach("atoll-forward", "forward", cluster, &log)?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(10) {
         if running(cluster).is_some() {

@@ -8,67 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::init::NodeConfig;
+use super::process::{self, Process};
 use super::{cgroup, network};
 use crate::{Error, Result, command};
-
-/// A node's first process, as the host sees it. The start time tells it from a
-/// later process that was given the same pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// The pid in the host's namespace.
-    pub pid: i32,
-    /// When it started, in the kernel's ticks since boot.
-    start: u64,
-}
-
-impl Process {
-    /// Looks a running process up.
-    pub fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        parse_stat(&stat).filter(|(state, _)| *state != 'Z').map(|(_, start)| Self { pid, start })
-    }
-
-    /// Reads what [`Process::save`] wrote; `None` when that process has ended.
-    pub fn load(file: &Path) -> Option<Self> {
-        let text = fs::read_to_string(file).ok()?;
-        let (pid, start) = text.trim().split_once(' ')?;
-        let known = Self { pid: pid.parse().ok()?, start: start.parse().ok()? };
-        (Self::of(known.pid) == Some(known)).then_some(known)
-    }
-
-    /// Writes the process down.
-    pub fn save(&self, file: &Path) -> Result<()> {
-        crate::record::write_atomically(file, format!("{} {}\n", self.pid, self.start).as_bytes(), 0o600)
-    }
-
-    /// Kills it and waits until it is gone.
-    pub fn end(&self, signal: Signal, limit: Duration) -> Result<()> {
-        let _ = kill(Pid::from_raw(self.pid), signal);
-        let started = Instant::now();
-        while Self::of(self.pid) == Some(*self) {
-            if started.elapsed() > limit {
-                return Err(Error::Timeout {
-                    what: format!("process {} to end", self.pid),
-                    seconds: limit.as_secs(),
-                    remedy: "see what holds it with `ps`, and run `atoll down` again".into(),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-}
-
-/// The state letter and the start time of a `/proc/PID/stat` line (proc(5)).
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let after = stat.rsplit_once(") ")?.1;
-    let fields: Vec<&str> = after.split(' ').collect();
-    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
-}
 
 fn init_file(directory: &Path) -> PathBuf {
     directory.join("init.pid")
@@ -108,23 +53,7 @@ pub fn start(config: &NodeConfig) -> Result<Process> {
     let _ = fs::remove_file(init_file(&config.directory));
 
     let log = config.directory.join("node.log");
-    let output = fs::File::create(&log).map_err(Error::file("creating", &log))?;
-    let errors = output.try_clone().map_err(Error::file("creating", &log))?;
-    let this = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
-    let mut keeper = Command::new(this)
-        .arg0("atoll-node")
-        .args(["internal", "keep-node"])
-        .arg(&config.directory)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Error::Command {
-            command: "atoll internal keep-node".into(),
-            reason: error.to_string(),
-        })?;
+    let mut keeper = process::detach("atoll-node", "keep-node", &config.directory, &log)?;
 
     let limit = Duration::from_secs(60);
     let started = Instant::now();
@@ -249,27 +178,4 @@ pub fn inside(process: Process, program: &str) -> Command {
 /// Runs a shell line in the node and returns what it prints.
 pub fn shell(process: Process, line: &str) -> Result<String> {
     command::run(inside(process, "sh").args(["-ec", line]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_confuse() {
-        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 1";
-        assert_eq!(parse_stat(stat), Some(('S', 987_654)));
-        assert_eq!(parse_stat("nonsense"), None);
-    }
-
-    #[test]
-    fn a_pid_that_was_given_to_another_is_not_ours() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("x.pid");
-        let own = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        own.save(&file).unwrap();
-        assert_eq!(Process::load(&file), Some(own));
-        Process { start: own.start + 1, ..own }.save(&file).unwrap();
-        assert_eq!(Process::load(&file), None);
-    }
 }
