@@ -1,0 +1,382 @@
+//! Makes workspaces' namespaces what they have to be, and keeps them so.
+//!
+//! Everything is watched, and what was applied is remembered as a fingerprint:
+//! a change costs the work for the workspace it concerns, and a restart, or a
+//! reconciliation that changes nothing, writes nothing.
+
+mod drift;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, future};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
+use api::{Account, Member, Plan, Workspace};
+
+use crate::desired::{self, Input, MANAGED_LABEL};
+use crate::name;
+use drift::{Fingerprint, fingerprint};
+use status::Problem;
+
+/// The name under which changes are known to the API server.
+const FIELD_MANAGER: &str = "atoll-tenancy";
+/// How soon a workspace is tried again when something failed.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// Why a workspace could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused something.
+    #[error("{action}: {source}")]
+    Kubernetes {
+        /// What was tried.
+        action: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// A watch ended, which it never does by itself.
+    #[error("the watch of {0} ended: the process has to start again")]
+    Watch(&'static str),
+}
+
+fn failed(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
+    let action = action.into();
+    move |source| Error::Kubernetes { action, source: Box::new(source) }
+}
+
+/// What the controller is told.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Ranges of addresses that are no part of the internet: pods, services,
+    /// nodes, private networks.
+    pub inside: Vec<String>,
+}
+
+struct Context {
+    client: Client,
+    config: Config,
+    accounts: Store<Account>,
+    plans: Store<Plan>,
+    members: Store<Member>,
+    /// By the workspace's uid.
+    applied: Mutex<HashMap<String, Applied>>,
+}
+
+/// What a workspace's objects were when they were last applied.
+#[derive(Default)]
+struct Applied {
+    desired: Vec<Value>,
+    stored: HashMap<(String, String), Fingerprint>,
+}
+
+/// Watches and acts until a watch ends.
+pub async fn run(client: Client, config: Config) -> Result<(), Error> {
+    let (accounts, accounts_changed) = watch::<Account>(&client);
+    let (plans, plans_changed) = watch::<Plan>(&client);
+    let (members, members_changed) = watch::<Member>(&client);
+    let context = Arc::new(Context {
+        client: client.clone(),
+        config,
+        accounts,
+        plans,
+        members,
+        applied: Mutex::default(),
+    });
+
+    let controller = Controller::new(Api::<Workspace>::all(client.clone()), watcher::Config::default())
+        .with_config(kube::runtime::controller::Config::default().concurrency(8));
+    let workspaces = controller.store();
+    let of_namespace = {
+        let workspaces = workspaces.clone();
+        move |namespace: Option<String>| workspace_of(&workspaces, namespace.as_deref())
+    };
+    // Accounts and plans concern many workspaces: each is looked at, and those
+    // that stay as they are cost no request.
+    let everything = futures::stream::select(accounts_changed.map(drop), plans_changed.map(drop));
+    let of_members = {
+        let of_namespace = of_namespace.clone();
+        members_changed.filter_map(move |member| future::ready(of_namespace(member.namespace())))
+    };
+    let drifted =
+        drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
+    controller
+        .reconcile_all_on(everything)
+        .reconcile_on(of_members)
+        .reconcile_on(drifted)
+        .run(reconcile, again, context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "reconciling a workspace");
+            }
+        })
+        .await;
+    Err(Error::Watch("workspaces"))
+}
+
+/// A store of all objects of a kind, and what changes in it.
+fn watch<K>(client: &Client) -> (Store<K>, impl Stream<Item = K> + Send + 'static)
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|change| async move {
+            change.inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watching")).ok()
+        });
+    (store, changes)
+}
+
+/// The namespaces in which somebody changed what is kept.
+fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<String>> + Send + 'static {
+    let kinds = [
+        (ApiResource::erase::<RoleBinding>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<NetworkPolicy>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<ResourceQuota>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<LimitRange>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<Namespace>(&()), WORKSPACE_LABEL),
+    ];
+    let watches = kinds.map(|(resource, label)| {
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let context = context.clone();
+        watcher(objects, watcher::Config::default().labels(label).any_semantic())
+            .default_backoff()
+            .filter_map(move |event| future::ready(context.drifted(&resource.kind, event)))
+            .boxed()
+    });
+    futures::stream::select_all(watches)
+}
+
+fn workspace_of(workspaces: &Store<Workspace>, namespace: Option<&str>) -> Option<ObjectRef<Workspace>> {
+    let namespace = namespace?;
+    let found = workspaces.find(|workspace| {
+        workspace.status.as_ref().and_then(|status| status.namespace.as_deref()) == Some(namespace)
+    })?;
+    Some(ObjectRef::from_obj(&*found))
+}
+
+impl Context {
+    /// The namespace of an object that is no longer as it was applied.
+    fn drifted(
+        &self,
+        kind: &str,
+        event: watcher::Result<watcher::Event<DynamicObject>>,
+    ) -> Option<Option<String>> {
+        let (object, gone) = match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => (object, false),
+            Ok(watcher::Event::Delete(object)) => (object, true),
+            Ok(_) => return None,
+            Err(error) => {
+                tracing::warn!(%error, kind, "watching");
+                return None;
+            }
+        };
+        let namespace = if kind == "Namespace" { Some(object.name_any()) } else { object.namespace() };
+        let key = (kind.to_string(), object.name_any());
+        let value = serde_json::to_value(&object).ok()?;
+        let mut applied = lock(&self.applied);
+        let changed = applied.values_mut().find(|applied| {
+            applied
+                .desired
+                .first()
+                .is_some_and(|first| first["metadata"]["name"].as_str() == namespace.as_deref())
+        })?;
+        if !gone && changed.stored.get(&key) == Some(&fingerprint(&value)) {
+            return None;
+        }
+        changed.desired.clear();
+        Some(namespace)
+    }
+
+    fn members(&self, namespace: &str) -> Vec<(String, api::Role)> {
+        let mut members: Vec<_> = self
+            .members
+            .state()
+            .iter()
+            .filter(|member| member.namespace().as_deref() == Some(namespace))
+            // Whoever takes the name later is somebody else.
+            .filter(|member| self.accounts.get(&ObjectRef::new(&member.spec.account)).is_some())
+            .map(|member| (member.spec.account.clone(), member.spec.role))
+            .collect();
+        members.sort();
+        members
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds it can panic half way.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[allow(clippy::needless_pass_by_value)] // as the runtime wants it
+fn again(workspace: Arc<Workspace>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::warn!(workspace = workspace.name_any(), %error, "reconciling");
+    Action::requeue(TRY_AGAIN)
+}
+
+async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<Action, Error> {
+    for ready in [
+        context.accounts.wait_until_ready().await.map_err(|_| Error::Watch("accounts")),
+        context.plans.wait_until_ready().await.map_err(|_| Error::Watch("plans")),
+        context.members.wait_until_ready().await.map_err(|_| Error::Watch("members")),
+    ] {
+        ready?;
+    }
+    let uid = workspace.uid().unwrap_or_default();
+    if workspace.metadata.deletion_timestamp.is_some() {
+        lock(&context.applied).remove(&uid);
+        return Ok(Action::await_change());
+    }
+    let name = workspace.name_any();
+    if let Err(error) = name::check(&name) {
+        return status::write(
+            &context.client,
+            &workspace,
+            None,
+            Err(Problem::new("BadName", error.to_string())),
+        )
+        .await;
+    }
+    let Some(namespace) = namespace_of(&context, &workspace).await? else {
+        return Ok(Action::requeue(TRY_AGAIN));
+    };
+
+    let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
+    let plan = context.plans.get(&ObjectRef::new(plan_name));
+    let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
+    let input = Input {
+        workspace: &name,
+        uid: &uid,
+        namespace: &namespace,
+        owner: owner.as_ref().map(|_| workspace.spec.owner.as_str()),
+        members: context.members(&namespace),
+        plan: plan.as_ref().map(|plan| &plan.spec),
+        inside: &context.config.inside,
+    };
+    apply(&context, &input).await?;
+    let outcome = if owner.is_none() {
+        Err(Problem::new(
+            "OwnerMissing",
+            format!("there is no account `{}`: create it, or name another owner", workspace.spec.owner),
+        ))
+    } else if plan.is_none() {
+        Err(Problem::new(
+            "PlanMissing",
+            format!("there is no plan `{plan_name}`: create it, or name another"),
+        ))
+    } else {
+        Ok(())
+    };
+    status::write(&context.client, &workspace, Some(&namespace), outcome).await
+}
+
+/// The workspace's namespace, made when there is none. It is noted in the status
+/// before anything is put into it.
+async fn namespace_of(context: &Context, workspace: &Workspace) -> Result<Option<String>, Error> {
+    if let Some(known) = workspace.status.as_ref().and_then(|status| status.namespace.clone()) {
+        return Ok(Some(known));
+    }
+    let name = workspace.name_any();
+    let uid = workspace.uid().unwrap_or_default();
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    // One that was made by an earlier life of ours which didn't come to note it.
+    let own = ListParams::default().labels(&format!("{WORKSPACE_LABEL}={name}"));
+    let made = namespaces.list(&own).await.map_err(failed("listing namespaces"))?;
+    let made =
+        made.into_iter().find(|namespace| namespace.owner_references().iter().any(|owner| owner.uid == uid));
+    let namespace = match made {
+        Some(namespace) => namespace.name_any(),
+        None => {
+            let chosen = name::namespace(&name, &mut rand::rng());
+            let input = Input { workspace: &name, uid: &uid, namespace: &chosen, ..Input::default() };
+            let object = serde_json::from_value(desired::namespace(&input))
+                .map_err(|error| failed("making a namespace")(kube::Error::SerdeError(error)))?;
+            let parameters =
+                PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+            match namespaces.create(&parameters, &object).await {
+                Ok(_) => chosen,
+                // Somebody has it: other letters next time.
+                Err(kube::Error::Api(answer)) if answer.code == 409 => return Ok(None),
+                Err(error) => return Err(failed(format!("making the namespace {chosen}"))(error)),
+            }
+        }
+    };
+    status::note_namespace(&context.client, workspace, &namespace).await?;
+    Ok(Some(namespace))
+}
+
+/// Applies what is not as it was applied last.
+async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
+    let mut wanted = vec![desired::namespace(input)];
+    wanted.extend(desired::objects(input));
+    if lock(&context.applied).get(input.uid).is_some_and(|applied| applied.desired == wanted) {
+        return Ok(());
+    }
+    remove_bindings(context, input).await?;
+    let mut stored = HashMap::new();
+    for object in &wanted {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+        let objects = api_of(&context.client, &kind, input.namespace);
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let answer = objects.patch(&name, &parameters, &Patch::Apply(object)).await;
+        let answer = answer.map_err(failed(format!("applying {kind} {name} in {}", input.namespace)))?;
+        let value = serde_json::to_value(&answer)
+            .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
+        stored.insert((kind, name), fingerprint(&value));
+    }
+    lock(&context.applied).insert(input.uid.to_string(), Applied { desired: wanted, stored });
+    Ok(())
+}
+
+fn api_of(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
+    let resource = match kind {
+        "Namespace" => return Api::all_with(client.clone(), &ApiResource::erase::<Namespace>(&())),
+        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
+        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "ResourceQuota" => ApiResource::erase::<ResourceQuota>(&()),
+        _ => ApiResource::erase::<LimitRange>(&()),
+    };
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// Takes roles away first: what is granted afterwards is never more than wanted.
+async fn remove_bindings(context: &Context, input: &Input<'_>) -> Result<(), Error> {
+    let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), input.namespace);
+    let managed = ListParams::default().labels(MANAGED_LABEL);
+    let there = bindings.list_metadata(&managed).await.map_err(failed("listing role bindings"))?;
+    let absent = desired::absent_bindings(input);
+    for binding in there.iter().map(ResourceExt::name_any).filter(|name| absent.contains(name)) {
+        match bindings.delete(&binding, &DeleteParams::default()).await {
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+            other => drop(other.map_err(failed(format!("removing the role binding {binding}")))?),
+        }
+    }
+    Ok(())
+}
+
+/// A workspace as a patch of its status.
+fn status_patch(status: &api::WorkspaceStatus) -> Patch<Value> {
+    Patch::Merge(json!({ "status": status }))
+}

@@ -1,0 +1,107 @@
+//! A workspace's status: its namespace, and whether all of it is there.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Api, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Client, ResourceExt};
+
+use api::{Workspace, WorkspaceStatus};
+
+use super::{Error, failed, status_patch};
+
+/// Why a workspace isn't ready, for its condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    reason: &'static str,
+    message: String,
+}
+
+impl Problem {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The status that says so; the time of the last transition is kept when nothing
+/// turned.
+fn next(
+    workspace: &Workspace,
+    namespace: Option<&str>,
+    outcome: Result<(), Problem>,
+    now: Time,
+) -> WorkspaceStatus {
+    let old = workspace.status.clone().unwrap_or_default();
+    let (status, reason, message) = match outcome {
+        Ok(()) => ("True", "Ready".to_string(), "all of it is there".to_string()),
+        Err(problem) => ("False", problem.reason.to_string(), problem.message),
+    };
+    let before = old.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let since =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    WorkspaceStatus {
+        namespace: namespace.map(Into::into).or(old.namespace),
+        conditions: vec![Condition {
+            type_: "Ready".into(),
+            status: status.into(),
+            reason,
+            message,
+            last_transition_time: since.unwrap_or(now),
+            observed_generation: workspace.metadata.generation,
+        }],
+        observed_generation: workspace.metadata.generation,
+    }
+}
+
+/// Writes the status, if it is another than before.
+pub async fn write(
+    client: &Client,
+    workspace: &Workspace,
+    namespace: Option<&str>,
+    outcome: Result<(), Problem>,
+) -> Result<Action, Error> {
+    let status = next(workspace, namespace, outcome, now());
+    if workspace.status.as_ref() != Some(&status) {
+        patch(client, workspace, &status).await?;
+    }
+    Ok(Action::await_change())
+}
+
+/// Notes the namespace, before anything is in it.
+pub async fn note_namespace(client: &Client, workspace: &Workspace, namespace: &str) -> Result<(), Error> {
+    let pending = Problem::new("Pending", "its objects are being made");
+    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), now())).await
+}
+
+async fn patch(client: &Client, workspace: &Workspace, status: &WorkspaceStatus) -> Result<(), Error> {
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let name = workspace.name_any();
+    match workspaces.patch_status(&name, &PatchParams::default(), &status_patch(status)).await {
+        // It was removed meanwhile.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        other => other.map(drop).map_err(failed(format!("writing the status of workspace {name}"))),
+    }
+}
+
+fn now() -> Time {
+    Time(k8s_openapi::jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_it_turns() {
+        let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
+        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), at(1)));
+        let same = next(&workspace, Some("a-x"), Ok(()), at(2));
+        assert_eq!(Some(&same), workspace.status.as_ref());
+        let turned = next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), at(3));
+        assert_eq!(turned.conditions[0].last_transition_time, at(3));
+        assert_eq!(turned.namespace.as_deref(), Some("a-x"));
+    }
+}

@@ -1,0 +1,248 @@
+//! What has to be in a workspace's namespace, from the workspace, its members
+//! and its plan. Pure: the same input gives the same objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use api::names::{ROLE_PREFIX, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user};
+use api::{PlanSpec, Role};
+
+/// Label on every object that is kept as the workspace says: tenants may not
+/// change those, which an admission policy sees to.
+pub const MANAGED_LABEL: &str = "atoll.dev/managed";
+
+/// What a workspace's objects are made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Input<'a> {
+    /// The workspace's name.
+    pub workspace: &'a str,
+    /// Its uid: the namespace is gone when it is.
+    pub uid: &'a str,
+    /// Its namespace's name.
+    pub namespace: &'a str,
+    /// The account that owns it, if there is one.
+    pub owner: Option<&'a str>,
+    /// The other members. Of an account that is there twice the first counts.
+    pub members: Vec<(String, Role)>,
+    /// What it may use.
+    pub plan: Option<&'a PlanSpec>,
+    /// Ranges of addresses that are no part of the internet: pods, services,
+    /// nodes, private networks.
+    pub inside: &'a [String],
+}
+
+/// Everybody's role, the owner's included. Nobody but the owner is one, and the
+/// owner is nothing less.
+pub fn roles(owner: Option<&str>, members: &[(String, Role)]) -> BTreeMap<String, Role> {
+    let mut roles: BTreeMap<_, _> = owner.map(|owner| (owner.to_string(), Role::Owner)).into_iter().collect();
+    for (account, role) in members {
+        if *role != Role::Owner {
+            roles.entry(account.clone()).or_insert(*role);
+        }
+    }
+    roles
+}
+
+/// The namespace itself. It belongs to the workspace and goes with it.
+pub fn namespace(input: &Input<'_>) -> Value {
+    let pod_security = input.plan.map(|plan| plan.pod_security).unwrap_or_default().name();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": input.namespace,
+            "labels": {
+                WORKSPACE_LABEL: input.workspace,
+                "pod-security.kubernetes.io/enforce": pod_security,
+                "pod-security.kubernetes.io/enforce-version": "latest",
+                "pod-security.kubernetes.io/warn": pod_security,
+            },
+            "ownerReferences": [{
+                "apiVersion": format!("{}/{}", api::names::GROUP, api::names::VERSION),
+                "kind": "Workspace",
+                "name": input.workspace,
+                "uid": input.uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        }
+    })
+}
+
+/// What is in the namespace. Quota and policies come before the rights by which
+/// anybody could make something that they don't see.
+pub fn objects(input: &Input<'_>) -> Vec<Value> {
+    let mut objects = vec![isolation(input)];
+    objects.extend(input.plan.map(|plan| quota(input, plan)));
+    objects.extend(input.plan.and_then(|plan| limits(input, plan)));
+    objects.extend(Role::ALL.iter().rev().filter_map(|role| binding(input, *role)));
+    objects
+}
+
+/// The names of role bindings that have nobody in them and must not be there.
+pub fn absent_bindings(input: &Input<'_>) -> Vec<String> {
+    let held: BTreeSet<Role> = roles(input.owner, &input.members).into_values().collect();
+    Role::ALL.iter().filter(|role| !held.contains(role)).map(|role| binding_name(*role)).collect()
+}
+
+fn metadata(input: &Input<'_>, name: &str) -> Value {
+    json!({ "name": name, "namespace": input.namespace, "labels": { MANAGED_LABEL: "true" } })
+}
+
+fn binding_name(role: Role) -> String {
+    format!("{ROLE_PREFIX}{}", role.name())
+}
+
+fn binding(input: &Input<'_>, role: Role) -> Option<Value> {
+    let subjects: Vec<Value> = roles(input.owner, &input.members)
+        .into_iter()
+        .filter(|(_, held)| *held == role)
+        .map(|(account, _)| {
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(&account) })
+        })
+        .collect();
+    if subjects.is_empty() {
+        return None;
+    }
+    Some(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(input, &binding_name(role)),
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": binding_name(role),
+        },
+        "subjects": subjects,
+    }))
+}
+
+fn quota(input: &Input<'_>, plan: &PlanSpec) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": metadata(input, "plan"),
+        "spec": { "hard": plan.hard },
+    })
+}
+
+fn limits(input: &Input<'_>, plan: &PlanSpec) -> Option<Value> {
+    if plan.default_limit.is_empty() && plan.default_request.is_empty() {
+        return None;
+    }
+    Some(json!({
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": metadata(input, "plan"),
+        "spec": { "limits": [{
+            "type": "Container",
+            "default": plan.default_limit,
+            "defaultRequest": plan.default_request,
+        }] },
+    }))
+}
+
+/// The second of two fences: the first is in the kernel, on each pod's link. From
+/// outside only the gateway comes in; out go names, the gateway and the internet.
+fn isolation(input: &Input<'_>) -> Value {
+    let own = json!({ "podSelector": {} });
+    let pods = |namespace: &str, labels: Value| {
+        json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
+            "podSelector": { "matchLabels": labels },
+        })
+    };
+    let gateway = pods(SYSTEM_NAMESPACE, json!({ "app": "gateway" }));
+    let front = pods(SYSTEM_NAMESPACE, json!({ "app": "front" }));
+    let names = pods("kube-system", json!({ "k8s-app": "kube-dns" }));
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(input, "isolation"),
+        "spec": {
+            "podSelector": {},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{ "from": [own, gateway] }],
+            "egress": [
+                { "to": [own, gateway, front] },
+                { "to": [names], "ports": [
+                    { "protocol": "UDP", "port": 53 },
+                    { "protocol": "TCP", "port": 53 },
+                ] },
+                { "to": [{ "ipBlock": { "cidr": "0.0.0.0/0", "except": input.inside } }] },
+            ],
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input<'a>(members: &[(&str, Role)], plan: Option<&'a PlanSpec>) -> Input<'a> {
+        Input {
+            workspace: "shop",
+            uid: "u-1",
+            namespace: "shop-bcdfgh",
+            owner: Some("ada"),
+            members: members.iter().map(|(account, role)| (account.to_string(), *role)).collect(),
+            plan,
+            inside: &[],
+        }
+    }
+
+    fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+        objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+    }
+
+    fn subjects(objects: &[Value], role: &str) -> Vec<String> {
+        let Some(binding) = find(objects, "RoleBinding", role) else { return Vec::new() };
+        let subjects = binding["subjects"].as_array().unwrap();
+        subjects.iter().map(|subject| subject["name"].as_str().unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn every_member_is_bound_to_the_role_they_have() {
+        let members = [("bob", Role::Developer), ("cy", Role::Viewer), ("al", Role::Developer)];
+        let objects = objects(&input(&members, None));
+        assert_eq!(subjects(&objects, "atoll:owner"), ["atoll:ada"]);
+        assert_eq!(subjects(&objects, "atoll:developer"), ["atoll:al", "atoll:bob"]);
+        assert_eq!(subjects(&objects, "atoll:viewer"), ["atoll:cy"]);
+        assert_eq!(find(&objects, "RoleBinding", "atoll:manager"), None);
+        assert_eq!(absent_bindings(&input(&members, None)), ["atoll:manager"]);
+    }
+
+    #[test]
+    fn nobody_becomes_owner_by_being_a_member() {
+        let members = [("eve", Role::Owner), ("ada", Role::Viewer)];
+        let objects = objects(&input(&members, None));
+        assert_eq!(subjects(&objects, "atoll:owner"), ["atoll:ada"]);
+        assert!(subjects(&objects, "atoll:viewer").is_empty());
+    }
+
+    #[test]
+    fn fences_come_before_rights() {
+        let plan = PlanSpec { hard: BTreeMap::new(), ..PlanSpec::default() };
+        let objects = objects(&input(&[], Some(&plan)));
+        let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["NetworkPolicy", "ResourceQuota", "RoleBinding"]);
+    }
+
+    #[test]
+    fn a_workspace_without_a_plan_is_restricted() {
+        let namespace = namespace(&input(&[], None));
+        let labels = &namespace["metadata"]["labels"];
+        assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
+        assert_eq!(labels[WORKSPACE_LABEL], "shop");
+    }
+
+    #[test]
+    fn the_internet_is_what_is_not_inside() {
+        let inside = ["10.0.0.0/8".to_string(), "169.254.0.0/16".to_string()];
+        let objects = objects(&Input { inside: &inside, ..input(&[], None) });
+        let policy = find(&objects, "NetworkPolicy", "isolation").unwrap();
+        assert_eq!(policy["spec"]["egress"][2]["to"][0]["ipBlock"]["except"], json!(inside));
+        assert_eq!(policy["spec"]["ingress"].as_array().unwrap().len(), 1);
+    }
+}

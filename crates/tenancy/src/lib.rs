@@ -1,0 +1,13 @@
+//! Tenancy: what accounts, workspaces, members and plans mean in Kubernetes.
+//!
+//! [`desired`] is the pure core: a workspace, its members and its plan go in,
+//! and the objects that have to be in its namespace come out. [`name`] says which
+//! names are possible. [`controller`] watches the resources and makes it so. What
+//! tenants may do to all this is in the cluster image's manifests: the roles'
+//! ClusterRoles and the admission policies.
+//!
+//! It knows nothing of passwords and tokens, and nobody's usage.
+
+pub mod controller;
+pub mod desired;
+pub mod name;
