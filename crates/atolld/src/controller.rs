@@ -1,8 +1,9 @@
 //! The controller: keeps what is there as the resources say.
 //!
 //! [`addresses`] gives Services of type LoadBalancer their address, [`ingress`]
-//! tells each Ingress where it is reached, [`instance`] tells how an app is, and
-//! [`serving`] lets kubelets have certificates. Each watches and acts for
+//! tells each Ingress where it is reached, [`instance`] tells how an app is,
+//! [`serving`] lets kubelets have certificates, and `tenancy` makes workspaces
+//! what they have to be. Each watches and acts for
 //! itself; when one ends, the process does, and is started again.
 
 mod addresses;
@@ -21,7 +22,16 @@ pub struct Arguments {
     /// where a cloud gives them
     #[arg(long)]
     addresses: Option<addresses::Pool>,
+    /// A range of addresses that is no part of the internet, besides the private
+    /// ones: pods, services, nodes
+    #[arg(long, value_name = "CIDR")]
+    inside: Vec<String>,
 }
+
+/// What is no part of the internet anywhere: private networks (RFC 1918), shared
+/// ones (RFC 6598), the link itself and a cloud's metadata on it (RFC 3927).
+const PRIVATE: [&str; 5] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"];
 
 /// Runs until it is asked to end.
 pub async fn run(
@@ -30,6 +40,9 @@ pub async fn run(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let pool = arguments.addresses;
+    let mut inside: Vec<String> = PRIVATE.map(Into::into).into();
+    inside.extend(arguments.inside);
+    inside.dedup();
     let addresses = async {
         match pool {
             Some(pool) => addresses::run(client.clone(), pool).await,
@@ -42,5 +55,6 @@ pub async fn run(
         result = ingress::run(client.clone()) => result,
         result = instance::run(client.clone()) => result,
         result = serving::run(client.clone()) => result,
+        result = tenancy::controller::run(client.clone(), tenancy::controller::Config { inside }) => Ok(result?),
     }
 }

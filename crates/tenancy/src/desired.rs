@@ -76,14 +76,26 @@ pub fn objects(input: &Input<'_>) -> Vec<Value> {
     let mut objects = vec![isolation(input)];
     objects.extend(input.plan.map(|plan| quota(input, plan)));
     objects.extend(input.plan.and_then(|plan| limits(input, plan)));
-    objects.extend(Role::ALL.iter().rev().filter_map(|role| binding(input, *role)));
+    objects.extend(BOUND.iter().filter_map(|role| binding(input, *role)));
     objects
 }
 
 /// The names of role bindings that have nobody in them and must not be there.
 pub fn absent_bindings(input: &Input<'_>) -> Vec<String> {
-    let held: BTreeSet<Role> = roles(input.owner, &input.members).into_values().collect();
-    Role::ALL.iter().filter(|role| !held.contains(role)).map(|role| binding_name(*role)).collect()
+    let absent = BOUND.iter().filter(|role| holders(input, **role).is_empty());
+    absent.map(|role| binding_name(*role)).collect()
+}
+
+/// The roles that have a ClusterRole. An owner has a manager's rights in the
+/// namespace; what is the owner's alone is not in it.
+const BOUND: [Role; 3] = [Role::Viewer, Role::Developer, Role::Manager];
+
+/// Who is bound to a role's ClusterRole: a manager's says only what a manager has
+/// beyond a developer, while a developer's says all of it.
+fn holders(input: &Input<'_>, role: Role) -> BTreeSet<String> {
+    let roles = roles(input.owner, &input.members).into_iter();
+    let holds = |held: Role| if role == Role::Viewer { held == role } else { held >= role };
+    roles.filter(|(_, held)| holds(*held)).map(|(account, _)| account).collect()
 }
 
 fn metadata(input: &Input<'_>, name: &str) -> Value {
@@ -95,11 +107,10 @@ fn binding_name(role: Role) -> String {
 }
 
 fn binding(input: &Input<'_>, role: Role) -> Option<Value> {
-    let subjects: Vec<Value> = roles(input.owner, &input.members)
-        .into_iter()
-        .filter(|(_, held)| *held == role)
-        .map(|(account, _)| {
-            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(&account) })
+    let subjects: Vec<Value> = holders(input, role)
+        .iter()
+        .map(|account| {
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(account) })
         })
         .collect();
     if subjects.is_empty() {
@@ -203,21 +214,27 @@ mod tests {
     }
 
     #[test]
-    fn every_member_is_bound_to_the_role_they_have() {
-        let members = [("bob", Role::Developer), ("cy", Role::Viewer), ("al", Role::Developer)];
+    fn every_member_is_bound_to_what_their_role_holds() {
+        let members = [("bob", Role::Developer), ("cy", Role::Viewer), ("al", Role::Manager)];
         let objects = objects(&input(&members, None));
-        assert_eq!(subjects(&objects, "atoll:owner"), ["atoll:ada"]);
-        assert_eq!(subjects(&objects, "atoll:developer"), ["atoll:al", "atoll:bob"]);
+        assert_eq!(subjects(&objects, "atoll:manager"), ["atoll:ada", "atoll:al"]);
+        assert_eq!(subjects(&objects, "atoll:developer"), ["atoll:ada", "atoll:al", "atoll:bob"]);
         assert_eq!(subjects(&objects, "atoll:viewer"), ["atoll:cy"]);
-        assert_eq!(find(&objects, "RoleBinding", "atoll:manager"), None);
-        assert_eq!(absent_bindings(&input(&members, None)), ["atoll:manager"]);
+        assert!(absent_bindings(&input(&members, None)).is_empty());
+    }
+
+    #[test]
+    fn a_role_that_nobody_has_is_not_bound() {
+        let nobody = Input { owner: None, ..input(&[("cy", Role::Viewer)], None) };
+        assert_eq!(absent_bindings(&nobody), ["atoll:developer", "atoll:manager"]);
+        assert!(find(&objects(&nobody), "RoleBinding", "atoll:manager").is_none());
     }
 
     #[test]
     fn nobody_becomes_owner_by_being_a_member() {
         let members = [("eve", Role::Owner), ("ada", Role::Viewer)];
         let objects = objects(&input(&members, None));
-        assert_eq!(subjects(&objects, "atoll:owner"), ["atoll:ada"]);
+        assert_eq!(subjects(&objects, "atoll:manager"), ["atoll:ada"]);
         assert!(subjects(&objects, "atoll:viewer").is_empty());
     }
 
@@ -226,7 +243,7 @@ mod tests {
         let plan = PlanSpec { hard: BTreeMap::new(), ..PlanSpec::default() };
         let objects = objects(&input(&[], Some(&plan)));
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["NetworkPolicy", "ResourceQuota", "RoleBinding"]);
+        assert_eq!(kinds, ["NetworkPolicy", "ResourceQuota", "RoleBinding", "RoleBinding"]);
     }
 
     #[test]
