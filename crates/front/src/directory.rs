@@ -1,0 +1,333 @@
+//! Who is who: which accounts there are, and in which workspaces each is a
+//! member. An [`Index`] is told of each object's change, works out whom it
+//! concerns, and publishes that alone; requests look it up in a [`Published`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use api::Role;
+use tokio::sync::watch;
+
+/// What front asks about accounts.
+pub trait Directory: Send + Sync + 'static {
+    /// Whether all is known; until then nobody is let in.
+    fn is_ready(&self) -> bool;
+    /// The account, if there is one.
+    fn account(&self, name: &str) -> Option<Arc<Standing>>;
+    /// Tells of every change of any account's standing.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// What an account is and where it belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it operates the cloud.
+    pub operator: bool,
+    /// Whether it is shut out.
+    pub disabled: bool,
+    /// Its workspaces by name; only those that have a namespace.
+    pub workspaces: BTreeMap<String, Membership>,
+    /// The resource version of the last change of `workspaces`. What the account
+    /// listed before it is out of date.
+    pub changed: u64,
+}
+
+/// An account's place in a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The workspace's namespace.
+    pub namespace: String,
+    /// What it may do there.
+    pub role: Role,
+}
+
+impl Standing {
+    /// Whether one of its workspaces is in that namespace.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.workspaces.values().any(|membership| membership.namespace == namespace)
+    }
+}
+
+/// The standings, for requests to look up.
+#[derive(Debug)]
+pub struct Published {
+    standings: RwLock<HashMap<String, Arc<Standing>>>,
+    ready: AtomicBool,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self { standings: RwLock::default(), ready: AtomicBool::new(false), changes: watch::channel(0).0 }
+    }
+}
+
+impl Directory for Published {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn account(&self, name: &str) -> Option<Arc<Standing>> {
+        self.standings.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Workspace {
+    owner: String,
+    namespace: Option<String>,
+}
+
+/// Everything known of accounts, workspaces and members. One task owns it.
+#[derive(Debug, Default)]
+pub struct Index {
+    accounts: HashMap<String, (bool, bool)>,
+    workspaces: HashMap<String, Workspace>,
+    /// By namespace, then account.
+    members: HashMap<String, BTreeMap<String, Role>>,
+    /// By account: its memberships and the version of their last change.
+    places: HashMap<String, (BTreeMap<String, Membership>, u64)>,
+    published: Arc<Published>,
+}
+
+impl Index {
+    /// An empty index, and where it publishes.
+    pub fn new() -> (Self, Arc<Published>) {
+        let index = Self::default();
+        let published = index.published.clone();
+        (index, published)
+    }
+
+    /// All objects have been heard of: from now on, who isn't known is nobody.
+    pub fn set_ready(&mut self) {
+        self.published.ready.store(true, Ordering::Release);
+        self.published.changes.send_modify(|count| *count += 1);
+    }
+
+    /// An account as it is now.
+    pub fn set_account(&mut self, name: &str, operator: bool, disabled: bool) {
+        self.accounts.insert(name.to_owned(), (operator, disabled));
+        self.publish(name);
+    }
+
+    /// An account is gone.
+    pub fn remove_account(&mut self, name: &str) {
+        self.accounts.remove(name);
+        self.publish(name);
+    }
+
+    /// A workspace as it is now, at resource version `version`.
+    pub fn set_workspace(&mut self, name: &str, owner: &str, namespace: Option<&str>, version: u64) {
+        let workspace = Workspace { owner: owner.to_owned(), namespace: namespace.map(str::to_owned) };
+        let before = self.workspaces.insert(name.to_owned(), workspace.clone());
+        self.place_all(name, before.iter().chain([&workspace]), version);
+    }
+
+    /// A workspace is gone.
+    pub fn remove_workspace(&mut self, name: &str, version: u64) {
+        let before = self.workspaces.remove(name);
+        self.place_all(name, before.iter(), version);
+    }
+
+    /// A member as it is now.
+    pub fn set_member(&mut self, namespace: &str, account: &str, role: Role, version: u64) {
+        self.members.entry(namespace.to_owned()).or_default().insert(account.to_owned(), role);
+        self.place_member(namespace, account, version);
+    }
+
+    /// A member is gone.
+    pub fn remove_member(&mut self, namespace: &str, account: &str, version: u64) {
+        if let Some(members) = self.members.get_mut(namespace) {
+            members.remove(account);
+            if members.is_empty() {
+                self.members.remove(namespace);
+            }
+        }
+        self.place_member(namespace, account, version);
+    }
+
+    /// A full list has gone by: accounts it did not name are gone.
+    pub fn retain_accounts(&mut self, listed: &HashSet<String>) {
+        let gone: Vec<String> =
+            self.accounts.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.remove_account(name));
+    }
+
+    /// A full list has gone by: workspaces it did not name are gone.
+    pub fn retain_workspaces(&mut self, listed: &HashSet<String>, version: u64) {
+        let gone: Vec<String> =
+            self.workspaces.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.remove_workspace(name, version));
+    }
+
+    /// A full list has gone by: members (namespace, account) it did not name are gone.
+    pub fn retain_members(&mut self, listed: &HashSet<(String, String)>, version: u64) {
+        let all = self.members.iter().flat_map(|(namespace, members)| {
+            members.keys().map(move |account| (namespace.clone(), account.clone()))
+        });
+        let gone: Vec<_> = all.filter(|member| !listed.contains(member)).collect();
+        gone.iter().for_each(|(namespace, account)| self.remove_member(namespace, account, version));
+    }
+
+    fn place_all<'a>(&mut self, name: &str, states: impl Iterator<Item = &'a Workspace>, version: u64) {
+        let mut concerned = BTreeSet::new();
+        for state in states {
+            concerned.insert(state.owner.clone());
+            if let Some(members) = state.namespace.as_ref().and_then(|namespace| self.members.get(namespace))
+            {
+                concerned.extend(members.keys().cloned());
+            }
+        }
+        for account in concerned {
+            self.place(name, &account, version);
+        }
+    }
+
+    fn place_member(&mut self, namespace: &str, account: &str, version: u64) {
+        let of = |(_, workspace): &(&String, &Workspace)| workspace.namespace.as_deref() == Some(namespace);
+        let names: Vec<String> = self.workspaces.iter().filter(of).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.place(&name, account, version);
+        }
+    }
+
+    /// Works out one account's place in one workspace.
+    fn place(&mut self, name: &str, account: &str, version: u64) {
+        let membership = self.workspaces.get(name).and_then(|workspace| {
+            let namespace = workspace.namespace.clone()?;
+            let role = if workspace.owner == account {
+                Role::Owner
+            } else {
+                *self.members.get(&namespace)?.get(account)?
+            };
+            Some(Membership { namespace, role })
+        });
+        let (places, changed) = self.places.entry(account.to_owned()).or_default();
+        let before = match membership.clone() {
+            Some(membership) => places.insert(name.to_owned(), membership),
+            None => places.remove(name),
+        };
+        if before == membership {
+            return;
+        }
+        *changed = version.max(*changed);
+        self.publish(account);
+    }
+
+    fn publish(&mut self, account: &str) {
+        let standing = self.accounts.get(account).map(|(operator, disabled)| {
+            let (workspaces, changed) = self.places.get(account).cloned().unwrap_or_default();
+            Arc::new(Standing { operator: *operator, disabled: *disabled, workspaces, changed })
+        });
+        let mut standings = self.published.standings.write().unwrap_or_else(PoisonError::into_inner);
+        let before = match standing.clone() {
+            Some(standing) => standings.insert(account.to_owned(), standing),
+            None => standings.remove(account),
+        };
+        drop(standings);
+        if before != standing {
+            self.published.changes.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `workspace@namespace:role ...`, and the version of the last change.
+    fn line(published: &Published, account: &str) -> String {
+        let Some(standing) = published.account(account) else { return "nobody".to_owned() };
+        let places = standing
+            .workspaces
+            .iter()
+            .map(|(name, membership)| format!("{name}@{}:{} ", membership.namespace, membership.role.name()));
+        format!("{}{}", places.collect::<String>(), standing.changed)
+    }
+
+    #[test]
+    fn each_change_reaches_whom_it_concerns() {
+        let (mut index, published) = Index::new();
+        let check = |account: &str, wanted: &str| assert_eq!(line(&published, account), wanted, "{account}");
+        check("ada", "nobody");
+        index.set_workspace("one", "ada", None, 1);
+        index.set_account("ada", false, false);
+        index.set_account("bob", false, false);
+        check("ada", "0");
+        index.set_workspace("one", "ada", Some("one-x"), 2);
+        check("ada", "one@one-x:owner 2");
+        check("bob", "0");
+        index.set_member("one-x", "bob", Role::Viewer, 3);
+        check("bob", "one@one-x:viewer 3");
+        index.set_member("elsewhere", "bob", Role::Manager, 4);
+        check("bob", "one@one-x:viewer 3");
+        // The owner stays the owner, whatever a Member says.
+        index.set_member("one-x", "ada", Role::Viewer, 5);
+        check("ada", "one@one-x:owner 2");
+        index.set_workspace("one", "bob", Some("one-x"), 6);
+        check("ada", "one@one-x:viewer 6");
+        check("bob", "one@one-x:owner 6");
+        index.remove_member("one-x", "ada", 7);
+        check("ada", "7");
+        index.remove_workspace("one", 8);
+        check("bob", "8");
+        index.remove_account("bob");
+        check("bob", "nobody");
+    }
+
+    #[test]
+    fn members_may_be_heard_of_before_their_workspace() {
+        let (mut index, published) = Index::new();
+        index.set_account("bob", false, false);
+        index.set_member("one-x", "bob", Role::Developer, 3);
+        assert_eq!(line(&published, "bob"), "0");
+        index.set_workspace("one", "ada", Some("one-x"), 4);
+        assert_eq!(line(&published, "bob"), "one@one-x:developer 4");
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone() {
+        let (mut index, published) = Index::new();
+        for account in ["ada", "bob"] {
+            index.set_account(account, false, false);
+        }
+        index.set_workspace("one", "ada", Some("one-x"), 1);
+        index.set_workspace("two", "ada", Some("two-x"), 2);
+        index.set_member("two-x", "bob", Role::Viewer, 3);
+        index.retain_members(&HashSet::new(), 9);
+        assert_eq!(line(&published, "bob"), "9");
+        index.retain_workspaces(&HashSet::from(["two".to_owned()]), 10);
+        assert_eq!(line(&published, "ada"), "two@two-x:owner 10");
+        index.retain_accounts(&HashSet::from(["bob".to_owned()]));
+        assert_eq!(line(&published, "ada"), "nobody");
+    }
+
+    #[test]
+    fn changes_are_told_once_and_only_when_there_are_any() {
+        let (mut index, published) = Index::new();
+        let mut changes = published.changes();
+        let mut told = || {
+            let told = changes.has_changed().unwrap();
+            changes.mark_unchanged();
+            told
+        };
+        index.set_account("ada", false, false);
+        assert!(told());
+        index.set_account("ada", false, false);
+        assert!(!told());
+        index.set_workspace("one", "ada", Some("one-x"), 1);
+        assert!(told());
+        index.set_workspace("one", "ada", Some("one-x"), 2);
+        assert!(!told());
+        index.set_account("ada", false, true);
+        assert!(told());
+        assert!(!published.is_ready());
+        index.set_ready();
+        assert!(published.is_ready() && told());
+    }
+}

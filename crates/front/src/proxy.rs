@@ -1,0 +1,297 @@
+//! What becomes of a request: who sent it, what it asks for, and then on to the
+//! API server under the caller's name, or narrowed to what is the caller's.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderValue, UPGRADE, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use identity::token::{Claims, Verifier};
+use secrecy::ExposeSecret as _;
+
+use crate::body::{Body, Guarded};
+use crate::caller::{self, Caller};
+use crate::directory::{Directory, Standing};
+use crate::headers;
+use crate::metrics::Metrics;
+use crate::open::{Open, Ticket, Who};
+use crate::refusal::Refusal;
+use crate::request::{Asked, Resource, classify};
+use crate::upstream::{As, Sender, empty};
+use crate::visible::Query;
+use crate::watching::Watching;
+
+/// What a body is copied by, between the two ends of an upgraded connection.
+const PIECE: usize = 16 << 10;
+
+/// What all requests share.
+pub(crate) struct Proxy {
+    pub sender: Sender,
+    pub verifier: Arc<Verifier>,
+    pub directory: Arc<dyn Directory>,
+    pub issuer: String,
+    pub open: Arc<Open>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// A kind without a namespace of which callers see their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    Namespaces,
+    Workspaces,
+}
+
+impl Own {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Namespaces => "/api/v1/namespaces",
+            Self::Workspaces => "/apis/atoll.dev/v1alpha1/workspaces",
+        }
+    }
+
+    const fn full_name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Workspaces => "workspaces.atoll.dev",
+        }
+    }
+
+    /// The kind that is read, if it is one of these and is only read.
+    fn of(asked: &Asked) -> Option<(Self, &Resource)> {
+        let reads = matches!(asked.verb.as_str(), "get" | "list" | "watch");
+        let namespaces = asked.plain("", "namespaces").map(|resource| (Self::Namespaces, resource));
+        let own = namespaces.or_else(|| {
+            asked.plain(api::names::GROUP, "workspaces").map(|resource| (Self::Workspaces, resource))
+        });
+        own.filter(|(_, resource)| reads && matches!(resource.version.as_str(), "v1" | "v1alpha1"))
+    }
+
+    /// The names of the caller's objects of this kind, and each one's workspace.
+    pub fn names(self, standing: &Standing) -> impl Iterator<Item = (&str, &str)> {
+        standing.workspaces.iter().map(move |(workspace, membership)| match self {
+            Self::Namespaces => (membership.namespace.as_str(), workspace.as_str()),
+            Self::Workspaces => (workspace.as_str(), workspace.as_str()),
+        })
+    }
+
+    /// Path and query of a list or a watch of these workspaces' objects.
+    pub fn target<'a>(self, query: &Query, workspaces: impl IntoIterator<Item = &'a str>) -> String {
+        format!("{}?{}", self.path(), query.narrowed(workspaces).encode())
+    }
+}
+
+impl Proxy {
+    pub async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        Ok(self.answer(request, peer).await.unwrap_or_else(|refusal| {
+            if refusal.code() == StatusCode::UNAUTHORIZED {
+                self.metrics.unauthenticated.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::info!(target: "front::access", %peer, status = refusal.code().as_u16(), %refusal, "refused");
+            refusal.response()
+        }))
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        let now = identity::now();
+        let token = headers::take_token(request.headers_mut())?;
+        let caller = caller::identify(token, &self.verifier, &*self.directory, &self.issuer, now)?;
+        if headers::impersonates(request.headers()) {
+            return Err(Refusal::Impersonation);
+        }
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::Bad("this method is not served: Kubernetes has none of the kind"));
+        }
+        let uri = request.uri();
+        let asked = classify(request.method().as_str(), uri.path(), uri.query().unwrap_or_default())?;
+        match caller {
+            Caller::Pod(token) => {
+                let ticket = self.open.enter(Who::Address(peer.ip()), None, asked)?;
+                self.forward(request, ticket, As::Bearer(token.expose_secret()), |_| Ok(())).await
+            }
+            Caller::Account(claims, _) => {
+                let who = Who::Account(claims.account.clone());
+                let ticket = self.open.enter(who, Some(claims.clone()), asked.clone())?;
+                // What has changed before the request could be swept.
+                let standing = self.recheck(&claims)?;
+                match Own::of(&asked) {
+                    Some((own, resource)) if !standing.operator => {
+                        self.own(&request, ticket, (own, resource), &asked.verb, claims, standing).await
+                    }
+                    _ => {
+                        let say = |headers: &mut HeaderMap| {
+                            headers::impersonate(headers, &claims.account, standing.operator)
+                        };
+                        self.forward(request, ticket, As::Front, say).await
+                    }
+                }
+            }
+        }
+    }
+
+    fn recheck(&self, claims: &Claims) -> Result<Arc<Standing>, Refusal> {
+        self.verifier.recheck(claims, identity::now())?;
+        caller::standing(claims, &*self.directory)
+    }
+
+    /// Ends what may not go on; called whenever tokens, accounts or memberships change.
+    pub fn sweep(&self) {
+        self.open.sweep(|claims, namespace| {
+            let Ok(standing) = self.recheck(claims) else { return false };
+            // A request into a namespace that was never the caller's is the API
+            // server's to refuse; it is short.
+            namespace.is_empty() || standing.operator || standing.has_namespace(namespace)
+        });
+    }
+
+    /// Sends a request on as it is, but for who it says it is from.
+    async fn forward(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        ticket: Ticket,
+        by: As<'_>,
+        say: impl FnOnce(&mut HeaderMap) -> Result<(), Refusal>,
+    ) -> Result<Response<Body>, Refusal> {
+        let upgrade = headers::upgrade(request.headers());
+        if let Some(protocol) = &upgrade {
+            check_upgrade(protocol, &request)?;
+        }
+        let downstream = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        headers::clean_request(&mut parts.headers);
+        say(&mut parts.headers)?;
+        if let Some(protocol) = &upgrade {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            parts.headers.insert(UPGRADE, protocol.clone());
+        }
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let body = body.map_err(Into::into).boxed_unsync();
+        let in_time = !ticket.is_long() && upgrade.is_none();
+        let sent = self.sender.send(by, parts.method, &target, parts.headers, body, in_time);
+        let cut = ticket.cut();
+        let mut answer = tokio::select! {
+            answer = sent => answer?,
+            () = cut.cancelled() => {
+                ticket.note_cut();
+                return Err(Refusal::BadToken);
+            }
+        };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(downstream), Some(protocol)) = (downstream, headers::upgrade(answer.headers())) else {
+                return Err(Refusal::Unreachable);
+            };
+            let upstream = hyper::upgrade::on(&mut answer);
+            ticket.set_status(answer.status());
+            tokio::spawn(tunnel(downstream, upstream, ticket));
+            let (mut head, _) = answer.into_parts();
+            headers::clean_hop(&mut head.headers);
+            head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            head.headers.insert(UPGRADE, protocol);
+            return Ok(Response::from_parts(head, empty()));
+        }
+        Ok(pass(answer, ticket))
+    }
+
+    /// Namespaces and workspaces: read as front, narrowed to the caller's.
+    async fn own(
+        self: &Arc<Self>,
+        request: &Request<Incoming>,
+        ticket: Ticket,
+        (own, resource): (Own, &Resource),
+        verb: &str,
+        claims: Claims,
+        standing: Arc<Standing>,
+    ) -> Result<Response<Body>, Refusal> {
+        if resource.watch_path {
+            return Err(Refusal::Bad("this old form of a watch is not served here: use ?watch=true"));
+        }
+        if headers::upgrade(request.headers()).is_some() {
+            return Err(Refusal::Bad("this watch is not served over WebSocket: use a plain GET"));
+        }
+        // A name may come in the path, or, in Kubernetes' reading, from nowhere else.
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let mut headers = kept(request.headers());
+        if verb == "watch" {
+            return Watching::begin(self.clone(), own, query, headers, claims, standing, ticket).await;
+        }
+        let target = if verb == "get" {
+            if !own.names(&standing).any(|(name, _)| name == resource.name) {
+                return Err(Refusal::NotFound { resource: own.full_name(), name: resource.name.clone() });
+            }
+            format!("{}/{}", own.path(), resource.name)
+        } else {
+            own.target(&query, standing.workspaces.keys().map(String::as_str))
+        };
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        let method = request.method().clone();
+        let answer = self.sender.send(As::Front, method, &target, headers, empty(), true).await?;
+        Ok(pass(answer, ticket))
+    }
+}
+
+/// What of a caller's headers goes along where front reads for itself.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in [ACCEPT, ACCEPT_ENCODING, USER_AGENT] {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// The API server's answer, streamed.
+pub(crate) fn pass(answer: Response<Incoming>, ticket: Ticket) -> Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    headers::clean_hop(&mut head.headers);
+    head.version = Version::HTTP_11;
+    ticket.set_status(head.status);
+    let body = Guarded::new(body.map_err(Into::into).boxed_unsync(), ticket);
+    Response::from_parts(head, body.boxed_unsync())
+}
+
+fn check_upgrade(protocol: &HeaderValue, request: &Request<Incoming>) -> Result<(), Refusal> {
+    let name = protocol.as_bytes().to_ascii_lowercase();
+    if !matches!(name.as_slice(), b"spdy/3.1" | b"websocket") {
+        return Err(Refusal::Bad("upgrades are to SPDY/3.1 or websocket"));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(Refusal::Bad("upgrades need HTTP/1.1"));
+    }
+    Ok(())
+}
+
+/// Copies both ways until one end is gone, the caller is shut out, or front has
+/// stopped for good.
+async fn tunnel(downstream: hyper::upgrade::OnUpgrade, upstream: hyper::upgrade::OnUpgrade, ticket: Ticket) {
+    let (downstream, upstream) = match tokio::try_join!(downstream, upstream) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade did not come about");
+            return;
+        }
+    };
+    let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+    let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, PIECE, PIECE);
+    let cut = ticket.cut();
+    tokio::select! {
+        copied = copied => {
+            if let Ok((sent, received)) = copied {
+                ticket.count(usize::try_from(sent + received).unwrap_or(usize::MAX));
+            }
+        }
+        () = cut.cancelled() => ticket.note_cut(),
+    }
+}
