@@ -37,7 +37,7 @@ pub fn Install(workspace: String, template: String) -> impl IntoView {
                     Some(template) => view! { <Form workspace=workspace.clone() template=template/> }.into_any(),
                     None => view! {
                         <Empty icon="store" title="The store has no such app">
-                            <p>{format!("There is no template named {template}. It may have been taken out.")}</p>
+                            <p>"The template of this address isn't there. It may have been taken out."</p>
                             <Link to=to_store class="button primary">"See what there is"</Link>
                         </Empty>
                     }.into_any(),

@@ -48,8 +48,9 @@ fn Row(workspace: WorkspaceView) -> impl IntoView {
         (false, "") => ("state starting", "being made".to_owned()),
         (false, message) => ("state starting", message.to_owned()),
     };
+    let label = title.clone();
     view! {
-        <article class="row" aria-label=title.clone()>
+        <article class="row" aria-label=label>
             <Icon name="workspaces"/>
             <div class="row-main">
                 <h2>{title}</h2>
