@@ -42,6 +42,10 @@ e2e *words:
 image *words:
     {{atoll}} image build {{words}}
 
+# Build the desktop's files
+desktop:
+    cargo xtask desktop
+
 # Micro-benchmarks of the pure cores
 bench:
     cargo bench --package catalog --bench evaluate

@@ -6,6 +6,7 @@
 
 mod benches;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -29,6 +30,15 @@ enum Task {
     },
     /// What `verify` does, and the benches
     VerifyLong,
+    /// Build the desktop's files: Rust to wasm, hashed names, compressed
+    Desktop {
+        /// The folder that gets them
+        #[arg(long, default_value = "target/desktop")]
+        output: PathBuf,
+        /// What is kept between builds; without it `~/.cache/atoll`
+        #[arg(long)]
+        cache: Option<PathBuf>,
+    },
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -45,8 +55,23 @@ fn main() -> anyhow::Result<()> {
             run(cargo(&["bench", "--workspace"]))?;
             benches::run(5)
         }
+        Task::Desktop { output, cache } => desktop(output, cache),
         Task::Bench { rounds } => benches::run(rounds),
     }
+}
+
+/// Builds the desktop and says where it is.
+fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let started = Instant::now();
+    let folder = desktop_build::build(&desktop_build::Options {
+        workspace: workspace.canonicalize().context("finding the checkout")?,
+        output,
+        cache: cache.map_or_else(desktop_build::default_cache, Ok)?,
+        progress: |step| println!("==> {step}"),
+    })?;
+    println!("{} ({:.1} s)", folder.display(), started.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn cargo(words: &[&str]) -> Command {
@@ -86,6 +111,9 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "warnings",
     ]))?;
     run(cargo(&["test", "--release", "--workspace"]))?;
+    // The page itself is compiled for this machine only to be looked at.
+    run(cargo(&["clippy", "--release", "--package=frontend", "--features=browser", "--", "-D", "warnings"]))?;
+    run(cargo(&["test", "--release", "--package=server", "--features=browser", "--test=browser"]))?;
     run(cargo(&["build", "--release", "--bin", "atoll"]))?;
     // The shared cluster is built before the tests, so that its minutes on a
     // new machine are not counted as one test's.

@@ -16,10 +16,16 @@
 //! | `GET /api/v1/workspaces/{w}/bill?from=&to=` | [`crate::usage::Bill`] |
 //! | `GET /api/v1/templates` | list of [`TemplateView`] |
 //! | `GET /api/v1/events` | server-sent [`Event`]s: what to ask for again |
+//! | `GET /api/v1/openapi.json` | this, as OpenAPI 3.1 |
 //!
 //! What fails answers with [`Problem`] (RFC 9457). `from` and `to` are seconds
-//! since 1970. Requests that change something carry the session's cookie and
-//! [`CSRF_HEADER`], or a token in `Authorization: Bearer`.
+//! since 1970; without them it is this month so far, UTC. Who asks is known by
+//! the session's cookie or by a token in `Authorization: Bearer`; `login`,
+//! `tokens` and `openapi.json` need neither. Requests that change something and
+//! `login` carry [`CSRF_HEADER`], unless they carry a token; `tokens` needs none,
+//! as it acts on nothing but the password in it.
+//!
+//! Who isn't a member of a workspace gets 404, whether there is one or not.
 
 use std::collections::BTreeMap;
 
@@ -30,11 +36,14 @@ use crate::role::Role;
 /// A browser sends it only from our own pages: its presence shows that no other
 /// site made the request.
 pub const CSRF_HEADER: &str = "x-atoll-desktop";
+/// What [`CSRF_HEADER`] says.
+pub const CSRF_VALUE: &str = "1";
 /// The session's cookie.
 pub const SESSION_COOKIE: &str = "__Host-atoll-session";
 
 /// Who somebody says they are.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
     /// The account's name.
@@ -45,6 +54,7 @@ pub struct Login {
 
 /// Who is logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// The account's name.
@@ -57,6 +67,7 @@ pub struct Session {
 
 /// A token for the Kubernetes API, and where that is.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct IssuedToken {
     /// The account it speaks for.
@@ -69,6 +80,7 @@ pub struct IssuedToken {
 
 /// A workspace, as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceView {
     /// Its name.
@@ -90,6 +102,7 @@ pub struct WorkspaceView {
 
 /// A workspace to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewWorkspace {
     /// Its name, a DNS label.
@@ -101,6 +114,7 @@ pub struct NewWorkspace {
 
 /// An installed app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AppView {
     /// The instance's name.
@@ -115,21 +129,26 @@ pub struct AppView {
     /// The https addresses under which it answers.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// Whether it is being removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
 }
 
 /// An app to be installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewApp {
     /// A template of the store, by name.
     pub template: String,
-    /// Its inputs, by name.
+    /// Its inputs, by name. A problem with one names the field `inputs.<name>`.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
 }
 
 /// A template of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateView {
     /// Its name.
@@ -144,13 +163,14 @@ pub struct TemplateView {
 
 /// What a template asks for: one field of a form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InputView {
     /// The input's name.
     pub name: String,
     /// What it is for.
     pub description: String,
-    /// `string`, `number`, `boolean` or `choice`.
+    /// `string`, `number`, `int` (a whole number), `boolean` or `choice`.
     pub kind: String,
     /// What it is when nothing is said.
     pub default: Option<String>,
@@ -163,6 +183,7 @@ pub struct InputView {
 
 /// What changed: the desktop asks for it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Event {
     /// The caller's workspaces.
@@ -181,6 +202,7 @@ pub enum Event {
 
 /// Why something failed (RFC 9457, `application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The HTTP status.

@@ -51,3 +51,39 @@ pub const DEFAULT_PLAN: &str = "standard";
 /// What the name of the ClusterRole of a member's role begins with:
 /// `atoll:viewer` and so on.
 pub const ROLE_PREFIX: &str = "atoll:";
+
+/// How long a workspace's name may be: its namespace's name is seven longer.
+pub const WORKSPACE_NAME_LENGTH: usize = 56;
+
+/// Whether a workspace may have this name; if not, what to change.
+pub fn check_workspace_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() {
+        Err("give it a name")
+    } else if name.len() > WORKSPACE_NAME_LENGTH {
+        Err("use at most 56 characters")
+    } else if !name.bytes().all(allowed) {
+        Err("use small letters, digits and hyphens")
+    } else if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        Err("begin with a letter")
+    } else if name.ends_with('-') {
+        Err("end with a letter or digit")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_has_a_name_that_makes_a_namespace() {
+        for good in ["a", "shop", "web-2", &"a".repeat(56)] {
+            assert_eq!(check_workspace_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "Shop", "2web", "-a", "a-", "a_b", "a.b", "straße", &"a".repeat(57)] {
+            assert!(check_workspace_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is measured. Readings are cumulative since the source began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Meter {
     /// Processor time, in microseconds.
@@ -90,6 +91,7 @@ pub struct UsageBatch {
 
 /// How much of a meter a workspace used in some time, and what it costs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UsageLine {
     /// The object's name, such as `pod/web`, or empty for a sum over all.
@@ -105,6 +107,7 @@ pub struct UsageLine {
 
 /// A workspace's bill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Bill {
     /// The workspace.

@@ -1,0 +1,10 @@
+//! The API as its callers meet it, over a cloud in memory.
+
+mod client;
+#[path = "../common/mod.rs"]
+mod common;
+mod limits;
+mod login;
+mod rights;
+mod stream;
+mod workspaces;
