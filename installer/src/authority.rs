@@ -13,7 +13,9 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use api::names::{APPS_DOMAIN, APPS_WILDCARD, DESKTOP_HOST, GATEWAY_CERTIFICATE, SYSTEM_NAMESPACE};
+use api::names::{
+    APPS_DOMAIN, APPS_WILDCARD, DESKTOP_HOST, FRONT_HOST, GATEWAY_CERTIFICATE, SYSTEM_NAMESPACE,
+};
 
 use crate::apply::FIELD_MANAGER;
 use crate::{Error, Result};
@@ -28,10 +30,26 @@ const CERTIFICATE_DAYS: i64 = 390;
 /// It is made anew when less than this is left.
 const RENEW_DAYS: i64 = 60;
 
-/// The Secrets with servers' certificates: their namespace, their name, the hosts.
-const SERVERS: [(&str, &str, &[&str]); 2] = [
-    (SYSTEM_NAMESPACE, GATEWAY_CERTIFICATE, &[APPS_WILDCARD, APPS_DOMAIN, DESKTOP_HOST]),
-    ("kube-system", "metrics-server-certificate", &["metrics-server.kube-system.svc"]),
+/// What a certificate proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proves {
+    Server,
+    Client,
+}
+
+/// The Secrets with certificates: their namespace, their name, the hosts, and what
+/// they prove.
+const CERTIFICATES: [(&str, &str, &[&str], Proves); 5] = [
+    (SYSTEM_NAMESPACE, GATEWAY_CERTIFICATE, &[APPS_WILDCARD, APPS_DOMAIN, DESKTOP_HOST], Proves::Server),
+    (
+        SYSTEM_NAMESPACE,
+        "front-certificate",
+        &[FRONT_HOST, "front.atoll-system.svc", "front.atoll-system.svc.cluster.local"],
+        Proves::Server,
+    ),
+    (SYSTEM_NAMESPACE, "server-certificate", &["server.atoll-system.svc"], Proves::Server),
+    (SYSTEM_NAMESPACE, "agent-certificate", &["agent"], Proves::Client),
+    ("kube-system", "metrics-server-certificate", &["metrics-server.kube-system.svc"], Proves::Server),
 ];
 
 /// A certificate and its key, in PEM.
@@ -67,7 +85,7 @@ pub fn new_authority(cluster: &str) -> Result<Pair> {
 }
 
 /// Makes a certificate for `hosts`, the first of which names it.
-pub fn new_certificate(authority: &Pair, hosts: &[&str]) -> Result<Pair> {
+fn new_certificate(authority: &Pair, hosts: &[&str], proves: Proves) -> Result<Pair> {
     let name = hosts.first().copied().unwrap_or_default();
     let failed = |source| Error::Certificate { what: name.into(), source };
     let issuer_key = KeyPair::from_pem(&authority.key).map_err(failed)?;
@@ -78,7 +96,10 @@ pub fn new_certificate(authority: &Pair, hosts: &[&str]) -> Result<Pair> {
         parameters.subject_alt_names.push(rcgen::SanType::DnsName(name));
     }
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.extended_key_usages = vec![match proves {
+        Proves::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        Proves::Client => ExtendedKeyUsagePurpose::ClientAuth,
+    }];
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = parameters.signed_by(&key, &issuer).map_err(failed)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
@@ -127,7 +148,7 @@ pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
             (authority, true)
         }
     };
-    for (namespace, name, hosts) in SERVERS {
+    for (namespace, name, hosts, proves) in CERTIFICATES {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let stored = secrets.get_opt(name).await.map_err(read(name))?;
         let now = OffsetDateTime::now_utc();
@@ -136,9 +157,13 @@ pub async fn ensure(client: &Client, cluster: &str) -> Result<String> {
             .and_then(|secret| secret.annotations().get(RENEW_AFTER)?.parse::<i64>().ok())
             .is_some_and(|after| now.unix_timestamp() < after);
         if is_new || !good {
-            let certificate = new_certificate(&authority, hosts)?;
+            let certificate = new_certificate(&authority, hosts, proves)?;
             let until = now + Duration::days(CERTIFICATE_DAYS - RENEW_DAYS);
-            let value = Patch::Apply(secret(name, &certificate, Some(until)));
+            let mut value = secret(name, &certificate, Some(until));
+            // Whoever shows it also checks what it is shown.
+            let bytes = ByteString(authority.certificate.clone().into_bytes());
+            value.data.get_or_insert_default().insert("ca.crt".into(), bytes);
+            let value = Patch::Apply(value);
             let written = secrets.patch(name, &parameters, &value).await;
             written.map_err(Error::kubernetes(format!("writing the secret {name}")))?;
         }
@@ -153,7 +178,7 @@ mod tests {
     #[test]
     fn a_certificate_names_its_hosts_and_its_issuer() {
         let authority = new_authority("one").unwrap();
-        let certificate = new_certificate(&authority, SERVERS[0].2).unwrap();
+        let certificate = new_certificate(&authority, CERTIFICATES[0].2, Proves::Server).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let (ca, leaf) = (directory.path().join("ca"), directory.path().join("leaf"));
         std::fs::write(&ca, &authority.certificate).unwrap();

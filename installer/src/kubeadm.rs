@@ -20,6 +20,11 @@ pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The service address of the default gateway, which DNS gives for apps' hosts.
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 80);
 
+/// The service address of front, which kubeconfigs lead to.
+pub const FRONT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 81);
+/// The service address of the server, where agents bring usage.
+pub const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 82);
+
 /// What differs between machines.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {

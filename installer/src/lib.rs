@@ -6,6 +6,7 @@
 //! [`manifest`] and the findings of [`machine`]. It must not know what the
 //! programs inside the cluster do. Start reading at [`cluster::up`].
 
+pub mod access;
 pub mod apply;
 pub mod authority;
 pub mod cluster;

@@ -44,8 +44,11 @@ pub struct Record {
 /// Ports on 127.0.0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// The Kubernetes API.
+    /// The Kubernetes API, the administrator's way.
     pub api: u16,
+    /// The Kubernetes API, everybody's way: front.
+    #[serde(default)]
+    pub front: u16,
     /// The gateway's clear text listener.
     pub http: u16,
     /// The gateway's TLS listener.
@@ -224,7 +227,7 @@ pub(crate) fn sample(name: &str) -> Record {
         layers: vec![],
         subnet: 3,
         nodes: 2,
-        ports: Ports { api: 6443, http: 80, https: 443 },
+        ports: Ports { api: 6443, front: 7443, http: 80, https: 443 },
         initialized: false,
         joined: vec![],
     }

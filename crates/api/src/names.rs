@@ -21,6 +21,10 @@ pub const APPS_WILDCARD: &str = "*.atollapps.localhost";
 /// the desktop's cookies.
 pub const DESKTOP_HOST: &str = "atoll.localhost";
 
+/// The name under which front is reached from outside; a kubeconfig gives it as
+/// `tls-server-name`, because not every program resolves it.
+pub const FRONT_HOST: &str = "api.atoll.localhost";
+
 /// The Service of the default gateway, in [`SYSTEM_NAMESPACE`].
 pub const GATEWAY_SERVICE: &str = "gateway";
 /// The `kubernetes.io/tls` Secret with the certificate for `*.APPS_DOMAIN`, in

@@ -6,55 +6,80 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use api::names::{APPS_DOMAIN, GATEWAY_CERTIFICATE, INSTANCE_LABEL};
-use api::{Instance, InstanceSpec};
+use api::{Instance, Workspace};
 use installer::apply;
 use installer::progress::Progress;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt};
 
-use crate::arguments::{App, Common, Output};
+use crate::arguments::{App, AppPlace, Common, Output};
 use crate::cluster::port;
 use crate::terminal::Terminal;
-use crate::{block_on, packages};
+use crate::{block_on, login, packages};
 
 /// How long an app may take to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(300);
 
 pub fn run(common: &Common, command: App) -> anyhow::Result<ExitCode> {
     match command {
-        App::Install { file, set, namespace, no_wait, output } => {
+        App::Install { file, set, place, no_wait, output } => {
             let source =
                 std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             // The template is read first: a bad one needs no cluster to say so.
             let template =
                 catalog::Template::parse(&source).with_context(|| format!("{}", file.display()))?;
-            packages::become_root()?;
-            block_on(install(common, &template, set, &namespace, no_wait, output))
+            root_if_needed(&place)?;
+            block_on(install(common, &template, set, &place, no_wait, output))
         }
-        App::List { output } => {
-            packages::become_root()?;
-            block_on(list(common, output))
+        App::List { place, output } => {
+            root_if_needed(&place)?;
+            block_on(list(common, &place, output))
         }
-        App::Uninstall { app, namespace, keep_data } => {
-            packages::become_root()?;
-            block_on(uninstall(common, &app, &namespace, keep_data))
+        App::Uninstall { app, place, keep_data } => {
+            root_if_needed(&place)?;
+            block_on(uninstall(common, &app, &place, keep_data))
         }
     }
 }
 
-async fn client(common: &Common) -> anyhow::Result<(Client, installer::record::Record)> {
-    let directory = common.place().directory();
-    let record = directory.load()?.ok_or_else(|| installer::Error::NoCluster(common.name.clone()))?;
-    Ok((apply::client(&directory.kubeconfig()).await?, record))
+/// Outside workspaces only the administrator installs apps.
+fn root_if_needed(place: &AppPlace) -> anyhow::Result<()> {
+    if place.workspace.is_some() { Ok(()) } else { packages::become_root() }
+}
+
+/// Where an app is, and by whom it is asked for.
+struct Target {
+    client: Client,
+    namespace: String,
+    https: u16,
+}
+
+async fn target(common: &Common, place: &AppPlace) -> anyhow::Result<Target> {
+    let Some(workspace) = &place.workspace else {
+        let directory = common.place().directory();
+        let record = directory.load()?.ok_or_else(|| installer::Error::NoCluster(common.name.clone()))?;
+        let client = apply::client(&directory.kubeconfig()).await?;
+        return Ok(Target { client, namespace: place.namespace.clone(), https: record.ports.https });
+    };
+    let (client, access) = login::client(common, place.account.as_deref()).await?;
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let own = workspaces.list(&ListParams::default()).await.context("listing your workspaces")?;
+    let found = own.iter().find(|one| one.name_any() == *workspace);
+    let found = found.with_context(|| {
+        format!("you have no workspace `{workspace}`: `atoll workspace list` shows those you have")
+    })?;
+    let namespace = found.status.as_ref().and_then(|status| status.namespace.clone());
+    let namespace = namespace.with_context(|| format!("`{workspace}` is still being made: try again"))?;
+    Ok(Target { client, namespace, https: access.https })
 }
 
 /// Randomness for templates, from the operating system.
-struct SystemRandom(rand::rngs::ThreadRng);
+struct SystemRandom;
 
 impl catalog::Random for SystemRandom {
     fn next(&mut self) -> u64 {
-        rand::Rng::random(&mut self.0)
+        rand::random()
     }
 }
 
@@ -62,55 +87,36 @@ async fn install(
     common: &Common,
     template: &catalog::Template,
     set: Vec<(String, String)>,
-    namespace: &str,
+    place: &AppPlace,
     no_wait: bool,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let (client, record) = client(common).await?;
+    let target = target(common, place).await?;
     let values: BTreeMap<String, String> = set.into_iter().collect();
     let context = catalog::Context {
-        namespace: namespace.into(),
+        namespace: target.namespace.clone(),
         domain: APPS_DOMAIN.into(),
-        port: port(record.ports.https).trim_start_matches(':').into(),
+        port: port(target.https).trim_start_matches(':').into(),
         certificate_secret: GATEWAY_CERTIFICATE.into(),
         service_account: "default".into(),
     };
-    let mut app = template.evaluate(&values, &context, &mut SystemRandom(rand::rng()))?;
-    catalog::check_supported(&app)?;
-
     let terminal = Terminal::new();
-    terminal.step(&format!("installing {}", app.name));
-    let instances: Api<Instance> = Api::namespaced(client.clone(), namespace);
-    let mut instance = Instance::new(
-        &app.name,
-        InstanceSpec {
-            template: template.name().into(),
-            title: template.about().title.clone(),
-            objects: catalog::references(&app),
-        },
-    );
-    instance.metadata.namespace = Some(namespace.into());
-    instance.labels_mut().insert(INSTANCE_LABEL.into(), app.name.clone());
-    let parameters = PatchParams::apply(apply::FIELD_MANAGER).force();
-    let stored = instances
-        .patch(&app.name, &parameters, &Patch::Apply(&instance))
-        .await
-        .with_context(|| format!("recording the app {}", app.name))?;
-    let uid = stored.uid().unwrap_or_default();
-    catalog::claim(&mut app, &uid);
-    apply::apply(&client, &app.objects, namespace, &terminal).await?;
-
+    terminal.step(&format!("installing {}", template.name()));
+    let installed =
+        catalog::install::install(&target.client, template, &values, &context, &mut SystemRandom).await?;
+    let name = installed.name_any();
+    let instances: Api<Instance> = Api::namespaced(target.client.clone(), &target.namespace);
     if !no_wait {
-        terminal.step(&format!("waiting until {} is ready", app.name));
-        wait(&instances, &app.name, &terminal).await?;
+        terminal.step(&format!("waiting until {name} is ready"));
+        wait(&instances, &name, &terminal).await?;
     }
     terminal.finish();
-    let instance = instances.get(&app.name).await.context("reading the app back")?;
+    let instance = instances.get(&name).await.context("reading the app back")?;
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&with_port(instance, record.ports.https))?);
+        println!("{}", serde_json::to_string_pretty(&with_port(instance, target.https))?);
     } else {
-        println!("App {} is installed.", app.name);
-        for address in with_port(instance, record.ports.https).status.unwrap_or_default().addresses {
+        println!("App {name} is installed.");
+        for address in with_port(instance, target.https).status.unwrap_or_default().addresses {
             println!("  {address}");
         }
     }
@@ -149,11 +155,14 @@ async fn wait(instances: &Api<Instance>, name: &str, progress: &dyn Progress) ->
     }
 }
 
-async fn list(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
-    let (client, record) = client(common).await?;
-    let found = Api::<Instance>::all(client).list(&ListParams::default()).await.context("listing apps")?;
-    let found: Vec<Instance> =
-        found.into_iter().map(|instance| with_port(instance, record.ports.https)).collect();
+async fn list(common: &Common, place: &AppPlace, output: Output) -> anyhow::Result<ExitCode> {
+    let target = target(common, place).await?;
+    let instances: Api<Instance> = match place.workspace {
+        Some(_) => Api::namespaced(target.client, &target.namespace),
+        None => Api::all(target.client),
+    };
+    let found = instances.list(&ListParams::default()).await.context("listing apps")?;
+    let found: Vec<Instance> = found.into_iter().map(|instance| with_port(instance, target.https)).collect();
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&found)?);
         return Ok(ExitCode::SUCCESS);
@@ -176,10 +185,10 @@ async fn list(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
 async fn uninstall(
     common: &Common,
     name: &str,
-    namespace: &str,
+    place: &AppPlace,
     keep_data: bool,
 ) -> anyhow::Result<ExitCode> {
-    let (client, _) = client(common).await?;
+    let Target { client, namespace, .. } = &target(common, place).await?;
     let instances: Api<Instance> = Api::namespaced(client.clone(), namespace);
     if instances.get_opt(name).await.context("reading the app")?.is_none() {
         bail!("there is no app `{name}` in namespace {namespace}: `atoll app list` shows those there are");
@@ -200,7 +209,7 @@ async fn uninstall(
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     if !keep_data {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client, namespace);
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
         let own = ListParams::default().labels(&format!("{INSTANCE_LABEL}={name}"));
         claims.delete_collection(&DeleteParams::default(), &own).await.context("deleting its volumes")?;
     }

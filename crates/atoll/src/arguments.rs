@@ -61,8 +61,46 @@ pub enum Command {
     /// Print a kubeconfig
     Kubeconfig {
         /// The administrator's, with every right
-        #[arg(long)]
+        #[arg(long, conflicts_with = "account")]
         admin: bool,
+        /// The account's that is logged in under this name [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
+    /// Log in to an account
+    Login {
+        /// The account's name
+        #[arg(long, value_name = "ACCOUNT")]
+        account: String,
+        /// Read the password from the standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Forget a login
+    Logout {
+        /// The account's name [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
+    /// Make accounts, list and remove them
+    Account {
+        #[command(subcommand)]
+        command: Account,
+    },
+    /// Make workspaces, list and remove them, and say who works there
+    Workspace {
+        #[command(subcommand)]
+        command: Workspace,
+    },
+    /// Show what a workspace used this month, by object
+    Usage {
+        #[command(flatten)]
+        of: OfWorkspace,
+    },
+    /// Show what a workspace costs this month
+    Bill {
+        #[command(flatten)]
+        of: OfWorkspace,
     },
     /// Tell what this machine has and lacks, and what follows
     Doctor {
@@ -109,9 +147,16 @@ pub struct Up {
     /// The port for http on 127.0.0.1 [default: 80 if it is free]
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<u16>,
-    /// The port for the Kubernetes API on 127.0.0.1 [default: 6443 if it is free]
+    /// The port for the administrator's Kubernetes API on 127.0.0.1 [default: 6443 if it is free]
     #[arg(long, value_name = "PORT")]
     pub api_port: Option<u16>,
+    /// The port for everybody's Kubernetes API on 127.0.0.1 [default: 7443 if it is free]
+    #[arg(long, value_name = "PORT")]
+    pub front_port: Option<u16>,
+    /// Read the password of the first account, `admin`, from the standard input; without
+    /// it one is made and shown once
+    #[arg(long)]
+    pub admin_password_stdin: bool,
     /// Name the Debian packages that are missing rather than install them
     #[arg(long)]
     pub no_install: bool,
@@ -150,6 +195,20 @@ pub enum Image {
     Remove { reference: String },
 }
 
+/// Where an app is.
+#[derive(Args)]
+pub struct AppPlace {
+    /// The workspace, with the rights of whoever is logged in
+    #[arg(short, long)]
+    pub workspace: Option<String>,
+    /// Act as this account [default: who logged in last]
+    #[arg(long, value_name = "ACCOUNT", requires = "workspace")]
+    pub account: Option<String>,
+    /// A namespace outside workspaces, with the administrator's rights
+    #[arg(short, long, conflicts_with = "workspace", default_value = "default")]
+    pub namespace: String,
+}
+
 #[derive(Subcommand)]
 pub enum App {
     /// Install an app from a template
@@ -159,9 +218,8 @@ pub enum App {
         /// A value for one of the template's inputs
         #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
         set: Vec<(String, String)>,
-        /// The namespace it is installed into
-        #[arg(short, long, default_value = "default")]
-        namespace: String,
+        #[command(flatten)]
+        place: AppPlace,
         /// Don't wait until it is ready
         #[arg(long)]
         no_wait: bool,
@@ -170,6 +228,8 @@ pub enum App {
     },
     /// List the apps that are installed
     List {
+        #[command(flatten)]
+        place: AppPlace,
         #[arg(short, long, default_value = "table")]
         output: Output,
     },
@@ -177,12 +237,127 @@ pub enum App {
     Uninstall {
         /// The name `list` shows
         app: String,
-        #[arg(short, long, default_value = "default")]
-        namespace: String,
+        #[command(flatten)]
+        place: AppPlace,
         /// Keep the volumes
         #[arg(long)]
         keep_data: bool,
     },
+}
+
+/// Whose money.
+#[derive(Args)]
+pub struct OfWorkspace {
+    /// The workspace
+    #[arg(short, long)]
+    pub workspace: String,
+    /// Ask as this account [default: who logged in last]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Subcommand)]
+pub enum Account {
+    /// Make an account; without a password of your choice one is made and shown once
+    Create {
+        /// Its name, a DNS label
+        account: String,
+        /// What people call it
+        #[arg(long, value_name = "NAME")]
+        display_name: Option<String>,
+        /// It operates the cloud: it may see and change everything
+        #[arg(long)]
+        operator: bool,
+        /// Read the password from the standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give an account another password
+    Password {
+        account: String,
+        /// Read the password from the standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the accounts
+    List {
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Remove an account that owns no workspace
+    Delete { account: String },
+}
+
+#[derive(Subcommand)]
+pub enum Workspace {
+    /// Make a workspace
+    Create {
+        /// Its name, a DNS label
+        workspace: String,
+        /// The account that owns it and pays for it
+        #[arg(long, value_name = "ACCOUNT")]
+        owner: String,
+        /// What people call it
+        #[arg(long, value_name = "NAME")]
+        display_name: Option<String>,
+        /// What it may use [default: the plan named standard]
+        #[arg(long)]
+        plan: Option<String>,
+    },
+    /// List your workspaces
+    List {
+        /// Ask as this account [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Remove a workspace with all that is in it
+    Delete { workspace: String },
+    /// Say who works in a workspace
+    Member {
+        #[command(subcommand)]
+        command: Members,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Members {
+    /// Add a member, or give one another role
+    Add {
+        workspace: String,
+        account: String,
+        #[arg(long, default_value = "developer")]
+        role: MemberRole,
+    },
+    /// Remove a member
+    Remove { workspace: String, account: String },
+    /// List the members besides the owner
+    List {
+        workspace: String,
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// The roles a member can be given.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MemberRole {
+    Viewer,
+    Developer,
+    Manager,
+}
+
+impl From<MemberRole> for api::Role {
+    fn from(role: MemberRole) -> Self {
+        match role {
+            MemberRole::Viewer => Self::Viewer,
+            MemberRole::Developer => Self::Developer,
+            MemberRole::Manager => Self::Manager,
+        }
+    }
 }
 
 #[derive(Subcommand)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use identity::ExposeSecret;
 use installer::cluster::{self, Options};
 use installer::image::{self, Store};
 use installer::machine::PROGRAMS;
@@ -12,7 +13,7 @@ use installer::record;
 
 use crate::arguments::{Common, Output, Up};
 use crate::terminal::Terminal;
-use crate::{block_on, packages};
+use crate::{account, block_on, login, packages};
 
 pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     record::check_name(&common.name)?;
@@ -22,6 +23,7 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     if let (Some(wanted), Some(record)) = (&up.image, common.place().directory().load()?) {
         same_image(&store, wanted, &record)?;
     }
+    let chosen = up.admin_password_stdin.then(|| login::password(account::ADMIN, true)).transpose()?;
     let terminal = Terminal::new();
     let options = Options {
         place: common.place(),
@@ -29,11 +31,13 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
         https_port: up.https_port,
         http_port: up.http_port,
         api_port: up.api_port,
+        front_port: up.front_port,
     };
     let choose = || choose_image(common, &store, up, &terminal);
     let result = block_on(async { Ok(cluster::up(&options, &store, choose, &terminal).await?) });
     terminal.finish();
     let outcome = result?;
+    let password = block_on(account::ensure_admin(common, chosen.map(Into::into)))?;
     let record = &outcome.record;
     let took = outcome.took.as_secs_f64();
     if outcome.changed {
@@ -42,6 +46,13 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
         println!("Cluster {} is well; nothing was to do.", record.name);
     }
     println!();
+    println!("  desktop     https://{}{}", api::names::DESKTOP_HOST, port(record.ports.https));
+    if let Some(made) = password {
+        println!("  account     {}", account::ADMIN);
+        if let Some(password) = made {
+            println!("  password    {} (shown this once)", password.expose_secret());
+        }
+    }
     println!("  apps        https://<app>.{}{}", api::names::APPS_DOMAIN, port(record.ports.https));
     println!("  kubernetes  export KUBECONFIG={}", common.place().directory().kubeconfig().display());
     println!("  an app      atoll app install examples/hello.yaml");
@@ -104,6 +115,13 @@ pub fn status(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     }
     let verdict = if status.ready { "ready" } else { "not ready" };
     println!("Cluster {} is {verdict}.", status.cluster.name);
+    println!("  desktop     https://{}{}", api::names::DESKTOP_HOST, port(record.ports.https));
+    if let Some(made) = password {
+        println!("  account     {}", account::ADMIN);
+        if let Some(password) = made {
+            println!("  password    {} (shown this once)", password.expose_secret());
+        }
+    }
     println!("  apps        https://<app>.{}{}", api::names::APPS_DOMAIN, port(status.cluster.ports.https));
     println!("  kubernetes  https://127.0.0.1:{}", status.cluster.ports.api);
     if !status.forwarding {
@@ -125,10 +143,8 @@ pub fn status(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-pub fn kubeconfig(common: &Common, admin: bool) -> anyhow::Result<ExitCode> {
-    if !admin {
-        bail!("say --admin for the administrator's kubeconfig: accounts come with their own later");
-    }
+/// The administrator's kubeconfig.
+pub fn kubeconfig(common: &Common) -> anyhow::Result<ExitCode> {
     packages::become_root()?;
     let path = common.place().directory().kubeconfig();
     if common.place().directory().load()?.is_none() {

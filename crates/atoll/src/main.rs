@@ -1,18 +1,22 @@
 //! `atoll`, the command people type: it brings clusters up and down, makes and
-//! carries cluster images, and installs apps.
+//! carries cluster images, makes accounts and workspaces, and installs apps.
 //!
 //! It parses words and prints answers; the work is done by `installer`,
 //! `catalog` and the cluster. Start at [`arguments`].
 
+mod account;
 mod app;
 mod arguments;
 mod cluster;
 mod doctor;
 mod image;
 mod internal;
+mod login;
 mod packages;
+mod server;
 mod terminal;
 mod trust;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -64,7 +68,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Up(up) => cluster::up(&common, &up),
         Command::Down => cluster::down(&common),
         Command::Status { output } => cluster::status(&common, output),
-        Command::Kubeconfig { admin } => cluster::kubeconfig(&common, admin),
+        Command::Kubeconfig { admin: true, .. } => cluster::kubeconfig(&common),
+        Command::Kubeconfig { account, .. } => login::kubeconfig(&common, account.as_deref()),
+        Command::Login { account, password_stdin } => login::login(&common, &account, password_stdin),
+        Command::Logout { account } => login::logout(&common, account.as_deref()),
+        Command::Account { command } => account::run(&common, command),
+        Command::Workspace { command } => workspace::run(&common, command),
+        Command::Usage { of } => workspace::usage(&common, &of.workspace, of.account.as_deref(), of.output),
+        Command::Bill { of } => workspace::bill(&common, &of.workspace, of.account.as_deref(), of.output),
         Command::Doctor { output } => doctor::doctor(&common, output),
         Command::Trust { remove } => trust::trust(&common, remove),
         Command::Image { command } => image::run(&common, command),

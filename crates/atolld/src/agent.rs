@@ -1,40 +1,42 @@
 //! The agent: one on every node, for what a node needs that only it can do.
 //!
-//! It writes the CNI configuration with the node's own range of addresses, and
-//! lets pods out to the world under the node's address. Both are looked at
-//! again every minute, and put back when somebody removed them.
+//! [`cni`] keeps the node's network configuration, and [`usage`] measures what
+//! pods use and brings it to the server.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+mod cni;
+mod usage;
 
-use anyhow::{Context, bail};
-use futures::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::Node;
-use kube::api::Api;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// How often what was written is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// How soon it is tried again when it failed.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
-/// The file is the first by name in its folder, so that it is the one used.
-const FILE: &str = "10-atoll.conflist";
+use kube::Client;
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The node this agent runs on
     #[arg(long, env = "NODE_NAME")]
     node: String,
+    /// The cluster it belongs to, as the ledger knows it
+    #[arg(long)]
+    cluster: String,
     /// Where the node's container runtime looks for CNI configurations
     #[arg(long, default_value = "/etc/cni/net.d")]
     cni: PathBuf,
     /// The addresses of all pods of the cluster, which see each other unmasked
     #[arg(long)]
     cluster_pods: String,
+    /// The node's cgroups
+    #[arg(long, default_value = "/sys/fs/cgroup")]
+    cgroups: PathBuf,
+    /// Where what was measured is kept until the server has it
+    #[arg(long, default_value = "/var/lib/atoll/agent")]
+    state: PathBuf,
+    /// Where the server takes usage
+    #[arg(long)]
+    server: SocketAddr,
+    /// The folder with what proves the agent there: tls.crt, tls.key and ca.crt
+    #[arg(long)]
+    certificate: PathBuf,
 }
 
 /// Runs until it is asked to end.
@@ -43,118 +45,9 @@ pub async fn run(
     arguments: Arguments,
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let nodes: Api<Node> = Api::all(client);
-    let own = watcher::Config::default().fields(&format!("metadata.name={}", arguments.node));
-    let changes = watcher(nodes, own).default_backoff().applied_objects();
-    pin_mut!(changes, stopped);
-    let mut ranges = Vec::new();
-    let mut pause = LOOK_AGAIN;
-    loop {
-        tokio::select! {
-            () = &mut stopped => return Ok(()),
-            change = changes.next() => match change {
-                Some(Ok(node)) => ranges = pod_ranges(&node),
-                Some(Err(error)) => tracing::warn!(%error, "watching this node"),
-                None => bail!("the watch of node {} ended", arguments.node),
-            },
-            () = tokio::time::sleep(pause) => {}
-        }
-        if ranges.is_empty() {
-            continue;
-        }
-        pause = LOOK_AGAIN;
-        if let Err(error) = ensure(&arguments, &ranges) {
-            tracing::error!(error = format!("{error:#}"), "setting up the node's network");
-            pause = TRY_AGAIN;
-        }
-    }
-}
-
-/// The addresses that Kubernetes gave this node for its pods.
-fn pod_ranges(node: &Node) -> Vec<String> {
-    let ranges = node.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
-    tracing::debug!(node = node.name_any(), ?ranges, "node changed");
-    ranges
-}
-
-fn ensure(arguments: &Arguments, ranges: &[String]) -> anyhow::Result<()> {
-    masquerade(&arguments.cluster_pods)?;
-    // Last, because pods start as soon as it is there.
-    let path = arguments.cni.join(FILE);
-    let text = serde_json::to_vec_pretty(&configuration(ranges))?;
-    if std::fs::read(&path).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    write_atomically(&path, &text)?;
-    tracing::info!(path = %path.display(), ?ranges, "wrote the CNI configuration");
-    Ok(())
-}
-
-fn write_atomically(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))
-}
-
-/// The CNI chain: a point-to-point link for each pod, so that pods share no
-/// link layer they could spoof on, and host ports.
-fn configuration(ranges: &[String]) -> Value {
-    let ranges: Vec<Value> = ranges.iter().map(|range| json!([{ "subnet": range }])).collect();
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "atoll",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipam": { "type": "host-local", "ranges": ranges, "routes": [{ "dst": "0.0.0.0/0" }] }
-            },
-            { "type": "portmap", "capabilities": { "portMappings": true } }
-        ]
-    })
-}
-
-/// Gives what leaves the cluster's pods for elsewhere the node's address.
-/// Between pods addresses stay as they are: policies and meters go by them.
-fn masquerade(cluster_pods: &str) -> anyhow::Result<()> {
-    let listed =
-        Command::new("nft").args(["list", "table", "ip", "atoll"]).output().context("running nft")?;
-    if listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains(cluster_pods) {
-        return Ok(());
-    }
-    let rules = format!(
-        "add table ip atoll\ndelete table ip atoll\ntable ip atoll {{\n\
-         chain postrouting {{ type nat hook postrouting priority srcnat;\n\
-         ip saddr {cluster_pods} ip daddr != {cluster_pods} masquerade; }}\n}}\n"
-    );
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("running nft")?;
-    nft.stdin.take().context("running nft")?.write_all(rules.as_bytes()).context("writing to nft")?;
-    let output = nft.wait_with_output().context("running nft")?;
-    if !output.status.success() {
-        bail!("nft refused the masquerading rules: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    tracing::info!(cluster_pods, "masquerading what leaves the cluster");
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_chain_gives_addresses_of_the_nodes_own_range() {
-        let text = configuration(&["10.244.3.0/24".into()]);
-        assert_eq!(text["plugins"][0]["type"], "ptp");
-        assert_eq!(text["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.3.0/24");
-        assert!(text["plugins"][0].get("ipMasq").is_none(), "sources must stay visible");
-    }
-
-    #[test]
-    fn a_node_without_a_range_is_waited_for() {
-        assert!(pod_ranges(&Node::default()).is_empty());
+    tokio::select! {
+        () = stopped => Ok(()),
+        result = cni::run(client.clone(), &arguments) => result,
+        result = usage::run(client.clone(), &arguments) => result,
     }
 }

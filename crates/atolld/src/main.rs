@@ -1,11 +1,13 @@
 //! `atolld`, the one program inside the cluster. It runs as one of its roles:
-//! `controller`, `gateway` or `agent`.
+//! `controller`, `front`, `server`, `gateway` or `agent`.
 //!
 //! It assembles: what a role does is in the crate of that name, or, while it is
 //! small, in the module of that name here.
 
 mod agent;
 mod controller;
+mod front;
+mod server;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,6 +42,10 @@ enum Role {
         #[arg(long)]
         snapshot: Option<PathBuf>,
     },
+    /// Show each account its part of the Kubernetes API
+    Front(front::Arguments),
+    /// Serve the desktop and the HTTP API, and keep the ledger
+    Server(server::Arguments),
     /// Do on a node what only it can do
     Agent(agent::Arguments),
 }
@@ -60,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     }
     // Few threads: there are many roles on a node, and none computes much.
     let threads = match &arguments.role {
-        Role::Gateway { .. } => std::thread::available_parallelism().map_or(2, usize::from),
+        Role::Gateway { .. } | Role::Front(_) => std::thread::available_parallelism().map_or(2, usize::from),
         _ => 1,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -73,6 +79,8 @@ async fn run(role: Role) -> anyhow::Result<()> {
     match role {
         Role::Controller(arguments) => controller::run(client, arguments, stopped).await,
         Role::Agent(arguments) => agent::run(client, arguments, stopped).await,
+        Role::Front(arguments) => front::run(client, arguments, stopped).await,
+        Role::Server(arguments) => server::run(client, arguments, stopped).await,
         Role::Gateway { http, https, admin, public_https_port, snapshot } => {
             let config = gateway::Config {
                 http,

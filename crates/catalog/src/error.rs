@@ -147,6 +147,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The input that is wrong, if one is.
+    pub fn input(&self) -> Option<&str> {
+        match self {
+            Self::MissingInput { name, .. }
+            | Self::UnknownInput { name, .. }
+            | Self::InvalidInput { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     pub(crate) fn limit(
         line: usize,
         what: impl Into<String>,

@@ -4,7 +4,8 @@
 //! can never become anything but the string, number or boolean it is.
 //!
 //! It must not know the cluster, files, sockets, the clock or a source of
-//! randomness: what it needs of them is passed in. Start at [`Template`], whose
+//! randomness: what it needs of them is passed in; only `install` (feature `kube`)
+//! puts what came out into a cluster. Start at [`Template`], whose
 //! `parse` and `evaluate` are the whole way; `slot` tells why no value can
 //! break out of its place, and [`check_supported`] what Atoll offers.
 
@@ -17,6 +18,8 @@ mod error;
 mod evaluate;
 mod expression;
 mod input;
+#[cfg(feature = "kube")]
+pub mod install;
 pub mod limits;
 mod scalar;
 mod slot;

@@ -220,25 +220,38 @@ impl Store {
     /// until the future is dropped. While the API server is away, what was last
     /// heard holds. A list that is deleted or can't be read lets nobody in.
     pub async fn keep_told(&self, verifier: Arc<Verifier>) {
+        // Each by its name: whoever only verifies need not be allowed to read the
+        // keys that sign.
+        let watch = |name: &'static str| {
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            watcher(self.secrets.clone(), config).default_backoff().map(move |event| (name, event)).boxed()
+        };
+        let mut events = futures::stream::select(watch(VERIFICATION_KEYS), watch(REVOCATIONS));
         let mut known = Known::default();
-        let labels = format!("{LABEL} in (verification-keys,revocations)");
-        let config = watcher::Config::default().labels(&labels);
-        let mut events = std::pin::pin!(watcher(self.secrets.clone(), config).default_backoff());
-        let mut listing = Known::default();
-        while let Some(event) = events.next().await {
+        let mut listed = Listed::default();
+        while let Some((name, event)) = events.next().await {
             match event {
-                Ok(Event::Init) => listing = Known::default(),
-                Ok(Event::InitApply(secret)) => listing.apply(secret),
+                Ok(Event::Init) => listed.begin(name),
+                Ok(Event::InitApply(secret)) => {
+                    listed.saw(name);
+                    known.apply(secret);
+                }
                 Ok(Event::InitDone) => {
-                    known = std::mem::take(&mut listing);
-                    known.tell(&verifier);
+                    if !listed.seen(name) {
+                        known.delete(Some(name));
+                    }
+                    listed.end(name);
+                    // Until both are known nobody is let in.
+                    if listed.both() {
+                        known.tell(&verifier);
+                    }
                 }
                 Ok(Event::Apply(secret)) => {
                     known.apply(secret);
                     known.tell(&verifier);
                 }
-                Ok(Event::Delete(secret)) => {
-                    known.delete(secret.metadata.name.as_deref());
+                Ok(Event::Delete(_)) => {
+                    known.delete(Some(name));
                     known.tell(&verifier);
                 }
                 Err(error) => {
@@ -246,6 +259,37 @@ impl Store {
                 }
             }
         }
+    }
+}
+
+/// Which of the two Secrets have been listed, and were there.
+#[derive(Default)]
+struct Listed {
+    seen: Vec<&'static str>,
+    done: Vec<&'static str>,
+}
+
+impl Listed {
+    fn begin(&mut self, name: &'static str) {
+        self.seen.retain(|seen| *seen != name);
+    }
+
+    fn saw(&mut self, name: &'static str) {
+        self.seen.push(name);
+    }
+
+    fn seen(&self, name: &'static str) -> bool {
+        self.seen.contains(&name)
+    }
+
+    fn end(&mut self, name: &'static str) {
+        if !self.done.contains(&name) {
+            self.done.push(name);
+        }
+    }
+
+    fn both(&self) -> bool {
+        self.done.len() == 2
     }
 }
 

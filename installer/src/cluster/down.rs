@@ -43,6 +43,7 @@ pub fn down(place: &Place, progress: &dyn Progress) -> Result<()> {
     if let Some(record) = &record {
         Store::open(&record.cache)?.release(&place.name)?;
     }
+    crate::access::remove(&place.state, &place.name)?;
     // The record goes last: what was not removed can be found again by it.
     remove_directory(&nodes)?;
     remove_directory(&directory.0)?;

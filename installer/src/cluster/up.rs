@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Place, bootstrap};
 use crate::image::{Image, Store, container_images};
-use crate::kubeadm::GATEWAY_ADDRESS;
+use crate::kubeadm::{FRONT_ADDRESS, GATEWAY_ADDRESS};
 use crate::local::forward::{self, Forwarding};
 use crate::local::init::NodeConfig;
 use crate::local::process::Process;
@@ -31,8 +31,11 @@ pub struct Options {
     pub https_port: Option<u16>,
     /// The port for http, likewise from 80.
     pub http_port: Option<u16>,
-    /// The port for the Kubernetes API, likewise from 6443.
+    /// The port for the administrator's way to the Kubernetes API, likewise from
+    /// 6443.
     pub api_port: Option<u16>,
+    /// The port for everybody's way to the Kubernetes API, likewise from 7443.
+    pub front_port: Option<u16>,
 }
 
 /// What `up` made of it.
@@ -160,7 +163,8 @@ pub async fn up(
     let client = apply::client(&bootstrap::direct_kubeconfig(&directory)).await?;
     wait_for_api(&client, progress).await?;
     progress.step("applying manifests");
-    apply_manifests(&client, &record, progress).await?;
+    let authority = apply_manifests(&client, &record, progress).await?;
+    crate::access::save(&options.place.state, &record, &authority)?;
     progress.step("waiting until everything is ready");
     let before = Instant::now();
     readiness::wait(&client, &record.node_names(), READY_LIMIT, progress).await?;
@@ -198,7 +202,7 @@ fn choose_ports(options: &Options, existing: Option<&Record>) -> Result<Ports> {
     let mut taken: Vec<u16> = others
         .iter()
         .filter(|other| other.name != options.place.name)
-        .flat_map(|other| [other.ports.https, other.ports.http, other.ports.api])
+        .flat_map(|other| [other.ports.https, other.ports.http, other.ports.api, other.ports.front])
         .collect();
     let mut choose = |asked: Option<u16>, own: Option<u16>, usual: [u16; 2], flag: &str| {
         let port = match (asked, own) {
@@ -223,6 +227,12 @@ fn choose_ports(options: &Options, existing: Option<&Record>) -> Result<Ports> {
         https: choose(options.https_port, own.map(|ports| ports.https), [443, 8443], "--https-port")?,
         http: choose(options.http_port, own.map(|ports| ports.http), [80, 8080], "--http-port")?,
         api: choose(options.api_port, own.map(|ports| ports.api), [6443, 16_443], "--api-port")?,
+        front: choose(
+            options.front_port,
+            own.map(|ports| ports.front).filter(|port| *port != 0),
+            [7443, 17_443],
+            "--front-port",
+        )?,
     })
 }
 
@@ -233,6 +243,7 @@ fn forwarding(record: &Record, node: std::path::PathBuf) -> Forwarding {
         node,
         ports: vec![
             (record.ports.api, api),
+            (record.ports.front, std::net::SocketAddr::from((FRONT_ADDRESS, 6443))),
             (record.ports.http, gateway(80)),
             (record.ports.https, gateway(443)),
         ],
@@ -358,7 +369,8 @@ async fn wait_for_api(client: &kube::Client, progress: &dyn Progress) -> Result<
     }
 }
 
-async fn apply_manifests(client: &kube::Client, record: &Record, progress: &dyn Progress) -> Result<()> {
+/// Applies what the cluster image says; returns the authority's certificate.
+async fn apply_manifests(client: &kube::Client, record: &Record, progress: &dyn Progress) -> Result<String> {
     // Certificates come before the servers that show them, and what the API
     // server is told to believe comes from them.
     let namespace = serde_json::json!({
@@ -382,5 +394,6 @@ async fn apply_manifests(client: &kube::Client, record: &Record, progress: &dyn 
         objects.push(definition);
     }
     manifest::order(&mut objects);
-    apply::apply(client, &objects, "default", progress).await.map(|_| ())
+    apply::apply(client, &objects, "default", progress).await?;
+    Ok(authority)
 }

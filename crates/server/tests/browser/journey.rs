@@ -156,7 +156,8 @@ async fn a_session_that_ends_leads_back_to_the_same_place() {
     log_in(&browser).await;
     browser.find("#input-host").await;
     assert_eq!(browser.path().await, "/w/shop/store/chat");
-    for (place, words) in [("", "Spent this month"), ("/apps", "wiki-ada.atollapps"), ("/usage", "3.48 EUR")] {
+    for (place, words) in [("", "Spent this month"), ("/apps", "wiki-ada.atollapps"), ("/usage", "3.48 EUR")]
+    {
         browser.goto(&site.url(&format!("/w/shop{place}"))).await;
         browser.shows(words).await;
         browser.picture(&format!("dark{}", place.replace('/', "-"))).await;

@@ -1,0 +1,253 @@
+//! `atoll workspace`, `usage` and `bill`: where work runs, who works there, and what
+//! it costs.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use api::http::WorkspaceView;
+use api::usage::{Bill, Meter, UsageLine};
+use api::{Member, MemberSpec, Workspace, WorkspaceSpec};
+use hyper::Method;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+
+use crate::account::{admin, exists};
+use crate::arguments::{Common, Members, Output, Workspace as Words};
+use crate::{block_on, login, packages, server};
+
+/// How long a workspace may take until it is there.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
+    match command {
+        Words::Create { workspace, owner, display_name, plan } => {
+            api::names::check_workspace_name(&workspace)
+                .map_err(|problem| anyhow::anyhow!("`{workspace}` can't be a workspace's name: {problem}"))?;
+            packages::become_root()?;
+            let spec = WorkspaceSpec { owner, display_name: display_name.unwrap_or_default(), plan };
+            let namespace = block_on(create(common, &workspace, spec))?;
+            println!("Workspace {workspace} is ready; its namespace is {namespace}.");
+        }
+        Words::List { account, output } => block_on(list(common, account.as_deref(), output))?,
+        Words::Delete { workspace } => {
+            packages::become_root()?;
+            block_on(delete(common, &workspace))?;
+            println!("Workspace {workspace} and all that was in it are gone.");
+        }
+        Words::Member { command } => {
+            packages::become_root()?;
+            block_on(member(common, command))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(common: &Common, name: &str, spec: WorkspaceSpec) -> anyhow::Result<String> {
+    let client = admin(common).await?;
+    exists(&client, &spec.owner).await?;
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    match workspaces.create(&PostParams::default(), &Workspace::new(name, spec)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {
+            bail!("the name `{name}` is taken: choose another one")
+        }
+        Err(error) => return Err(error).context("making the workspace"),
+    }
+    let started = Instant::now();
+    loop {
+        let workspace = workspaces.get(name).await.context("reading the workspace")?;
+        let status = workspace.status.unwrap_or_default();
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        match (ready, status.namespace) {
+            (Some(ready), Some(namespace)) if ready.status == "True" => return Ok(namespace),
+            (Some(ready), _) if started.elapsed() > READY_LIMIT => bail!("{}", ready.message),
+            (None, _) if started.elapsed() > READY_LIMIT => {
+                bail!("nobody makes the workspace: see `atoll status` for the controller")
+            }
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn list(common: &Common, account: Option<&str>, output: Output) -> anyhow::Result<()> {
+    let (access, _, token) = login::session(common, account)?;
+    let none: Option<&()> = None;
+    let found: Vec<WorkspaceView> =
+        server::ask(&access, Some(&token), Method::GET, "/api/v1/workspaces", none).await?;
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+        return Ok(());
+    }
+    println!("{:<24} {:<32} {:<16} {:<10} READY", "WORKSPACE", "NAMESPACE", "OWNER", "ROLE");
+    for one in found {
+        let namespace = one.namespace.unwrap_or_default();
+        println!("{:<24} {namespace:<32} {:<16} {:<10} {}", one.name, one.owner, one.role.name(), one.ready);
+    }
+    Ok(())
+}
+
+async fn find(client: &Client, name: &str) -> anyhow::Result<Workspace> {
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let found = workspaces.get_opt(name).await.context("looking the workspace up")?;
+    found
+        .with_context(|| format!("there is no workspace `{name}`: `atoll workspace create {name}` makes one"))
+}
+
+async fn delete(common: &Common, name: &str) -> anyhow::Result<()> {
+    let client = admin(common).await?;
+    let namespace = find(&client, name).await?.status.and_then(|status| status.namespace);
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    workspaces.delete(name, &DeleteParams::foreground()).await.context("deleting the workspace")?;
+    let started = Instant::now();
+    while workspaces.get_opt(name).await.context("reading the workspace")?.is_some() {
+        if started.elapsed() > Duration::from_secs(300) {
+            let namespace = namespace.unwrap_or_default();
+            bail!("`{name}` is still being removed: see what is left with `kubectl get all -n {namespace}`");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+async fn member(common: &Common, command: Members) -> anyhow::Result<()> {
+    let client = admin(common).await?;
+    let workspace = match &command {
+        Members::Add { workspace, .. }
+        | Members::Remove { workspace, .. }
+        | Members::List { workspace, .. } => workspace.clone(),
+    };
+    let found = find(&client, &workspace).await?;
+    let namespace = found.status.and_then(|status| status.namespace);
+    let namespace = namespace.with_context(|| format!("`{workspace}` is still being made: try again"))?;
+    let members: Api<Member> = Api::namespaced(client.clone(), &namespace);
+    match command {
+        Members::Add { account, role, .. } => {
+            exists(&client, &account).await?;
+            if account == found.spec.owner {
+                bail!("`{account}` owns the workspace, which is more than any role");
+            }
+            let role = role.into();
+            let member = Member::new(&account, MemberSpec { account: account.clone(), role });
+            let parameters = PatchParams::apply("atoll").force();
+            members
+                .patch(&account, &parameters, &Patch::Apply(&member))
+                .await
+                .context("adding the member")?;
+            println!("{account} is a {} of {workspace}.", role.name());
+        }
+        Members::Remove { account, .. } => match members.delete(&account, &DeleteParams::default()).await {
+            Ok(_) => println!("{account} is no longer a member of {workspace}."),
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                bail!("`{account}` is no member of `{workspace}`: `atoll workspace member list` shows them")
+            }
+            Err(error) => return Err(error).context("removing the member"),
+        },
+        Members::List { output, .. } => {
+            let found = members.list(&ListParams::default()).await.context("listing members")?.items;
+            if output == Output::Json {
+                println!("{}", serde_json::to_string_pretty(&found)?);
+                return Ok(());
+            }
+            println!("{:<24} ROLE", "ACCOUNT");
+            for member in found {
+                println!("{:<24} {}", member.name_any(), member.spec.role.name());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn usage(
+    common: &Common,
+    workspace: &str,
+    account: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let (access, _, token) = login::session(common, account)?;
+    let path = format!("/api/v1/workspaces/{}/usage", segment(workspace)?);
+    let none: Option<&()> = None;
+    let lines: Vec<UsageLine> = block_on(server::ask(&access, Some(&token), Method::GET, &path, none))?;
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:<40} {:<20} {:>18} {:>14}", "OBJECT", "METER", "QUANTITY", "CHARGE");
+    for line in lines {
+        let (meter, quantity) = in_words(line.meter, line.quantity);
+        println!("{:<40} {meter:<20} {quantity:>18} {:>14}", line.name, money(line.charge_micros));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn bill(
+    common: &Common,
+    workspace: &str,
+    account: Option<&str>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let (access, _, token) = login::session(common, account)?;
+    let path = format!("/api/v1/workspaces/{}/bill", segment(workspace)?);
+    let none: Option<&()> = None;
+    let bill: Bill = block_on(server::ask(&access, Some(&token), Method::GET, &path, none))?;
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&bill)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:<24} {:>18} {:>14}", "METER", "QUANTITY", bill.currency);
+    for line in &bill.lines {
+        let (meter, quantity) = in_words(line.meter, line.quantity);
+        println!("{meter:<24} {quantity:>18} {:>14}", money(line.charge_micros));
+    }
+    println!("{:<24} {:>18} {:>14}", "in all", "", money(bill.total_micros));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A name as one segment of a path.
+fn segment(name: &str) -> anyhow::Result<&str> {
+    match api::names::check_workspace_name(name) {
+        Ok(()) => Ok(name),
+        Err(problem) => bail!("`{name}` is no workspace's name: {problem}"),
+    }
+}
+
+/// Millionths of the currency's unit, with six places.
+fn money(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000)
+}
+
+/// A meter and a quantity as people say them.
+fn in_words(meter: Meter, quantity: u64) -> (&'static str, String) {
+    // Display alone: what is charged is never a float.
+    #[allow(clippy::cast_precision_loss)]
+    let amount = |unit: f64, name: &str| format!("{:.3} {name}", quantity as f64 / unit);
+    const GIB: f64 = 1_073_741_824.0;
+    match meter {
+        Meter::CpuMicroseconds => ("processor", amount(3_600_000_000.0, "core-hours")),
+        Meter::MemoryMebibyteSeconds => ("memory", amount(1024.0 * 3600.0, "GiB-hours")),
+        Meter::StorageMebibyteSeconds => ("storage", amount(1024.0 * 3600.0, "GiB-hours")),
+        Meter::InternetSentBytes => ("to the internet", amount(GIB, "GiB")),
+        Meter::InternetReceivedBytes => ("from the internet", amount(GIB, "GiB")),
+        Meter::ClusterSentBytes => ("to the cluster", amount(GIB, "GiB")),
+        Meter::ClusterReceivedBytes => ("from the cluster", amount(GIB, "GiB")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_has_six_places_and_a_sign() {
+        assert_eq!(money(1_234_567), "1.234567");
+        assert_eq!(money(-5), "-0.000005");
+        assert_eq!(money(0), "0.000000");
+    }
+
+    #[test]
+    fn quantities_are_told_in_peoples_units() {
+        assert_eq!(in_words(Meter::CpuMicroseconds, 1_800_000_000), ("processor", "0.500 core-hours".into()));
+        assert_eq!(in_words(Meter::InternetSentBytes, 1 << 30).1, "1.000 GiB");
+    }
+}

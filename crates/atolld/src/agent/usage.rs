@@ -1,0 +1,231 @@
+//! Measures what the pods of this node use, and brings it to the server.
+//!
+//! A tick every few seconds looks at the cgroups; a minute that is over is written
+//! down before it is sent, and sent until it was taken.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use api::Workspace;
+use api::names::WORKSPACE_LABEL;
+use api::usage::{Meter, UsageBatch};
+use futures::StreamExt;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::Api;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use metering::cgroup::Hierarchy;
+use metering::{Recorder, Sample, file};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use super::Arguments;
+use crate::server::ingest;
+
+/// How often pods are looked at. What a pod uses between the last look and its
+/// end is not seen.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_secs(20);
+/// The most facts in a batch.
+const MOST: usize = 20_000;
+/// The name on the server's certificate.
+const SERVER: &str = "server.atoll-system.svc";
+
+/// Measures and sends until a watch ends.
+pub async fn run(client: Client, arguments: &Arguments) -> anyhow::Result<()> {
+    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", arguments.node));
+    let (pods, keep_pods) = watch::<Pod>(Api::all(client.clone()), own);
+    let labelled = watcher::Config::default().labels(WORKSPACE_LABEL);
+    let (namespaces, keep_namespaces) = watch::<Namespace>(Api::all(client.clone()), labelled);
+    let (workspaces, keep_workspaces) = watch::<Workspace>(Api::all(client), watcher::Config::default());
+    let known = Known { pods, namespaces, workspaces };
+    tokio::select! {
+        result = measure(known, arguments) => result,
+        () = keep_pods => bail!("the watch of pods ended"),
+        () = keep_namespaces => bail!("the watch of namespaces ended"),
+        () = keep_workspaces => bail!("the watch of workspaces ended"),
+    }
+}
+
+/// A store of objects, and what keeps it up to date.
+fn watch<K>(objects: Api<K>, config: watcher::Config) -> (Store<K>, impl Future<Output = ()>)
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let changes = watcher(objects, config)
+        // What is never looked at need not be kept.
+        .modify(|object| object.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects();
+    let keep = changes.for_each(|change| async move {
+        if let Err(error) = change {
+            tracing::warn!(%error, kind = %K::kind(&()), "watching");
+        }
+    });
+    (store, keep)
+}
+
+struct Known {
+    pods: Store<Pod>,
+    namespaces: Store<Namespace>,
+    workspaces: Store<Workspace>,
+}
+
+impl Known {
+    async fn ready(&self) -> anyhow::Result<()> {
+        self.pods.wait_until_ready().await?;
+        self.namespaces.wait_until_ready().await?;
+        self.workspaces.wait_until_ready().await?;
+        Ok(())
+    }
+
+    /// The pods of workspaces that run here.
+    fn metered(&self) -> BTreeMap<String, metering::Pod> {
+        let pods = self.pods.state();
+        let metered = pods.iter().filter(|pod| !is_over(pod)).filter_map(|pod| {
+            let namespace = self.namespaces.get(&ObjectRef::new(&pod.namespace()?))?;
+            let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
+            let payer = self.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone();
+            let uid = pod.uid()?;
+            let metered =
+                metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace: workspace.clone(), payer };
+            Some((uid, metered))
+        });
+        metered.collect()
+    }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn measure(known: Known, arguments: &Arguments) -> anyhow::Result<()> {
+    known.ready().await?;
+    let hierarchy = Hierarchy::find(&arguments.cgroups)
+        .with_context(|| format!("{} holds no cgroups", arguments.cgroups.display()))?;
+    std::fs::create_dir_all(&arguments.state)
+        .with_context(|| format!("creating {}", arguments.state.display()))?;
+    let state = arguments.state.join("usage.json");
+    let mut recorder = file::load(&state, || format!("{}-{:016x}", now(), rand::random::<u64>()))?;
+    let connector = connector(&arguments.certificate)?;
+
+    // What ended while nobody looked held its memory until it was last seen.
+    let running = known.metered();
+    for uid in recorder.running().iter().filter(|uid| !running.contains_key(*uid)) {
+        recorder.end(uid, 0);
+    }
+    let mut minute = now() / 60_000;
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let time = now();
+        look(&mut recorder, &known, &hierarchy, time);
+        if time / 60_000 <= minute {
+            continue;
+        }
+        recorder.close(minute);
+        minute = time / 60_000;
+        // Written down first: what was sent is never told otherwise after a crash.
+        file::save(&state, &recorder)?;
+        while let Some((batch, last)) = recorder.batch(&arguments.cluster, &arguments.node, MOST) {
+            match tokio::time::timeout(ANSWER, send(&connector, arguments.server, &batch)).await {
+                Ok(Ok(())) => recorder.taken(last),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = format!("{error:#}"), "usage was not taken; it is kept");
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!("the server did not answer; usage is kept");
+                    break;
+                }
+            }
+        }
+        file::save(&state, &recorder)?;
+    }
+}
+
+fn look(recorder: &mut Recorder, known: &Known, hierarchy: &Hierarchy, time: u64) {
+    let metered = known.metered();
+    for pod in metered.values() {
+        // It has no cgroup yet, or none any more.
+        let Some(usage) = hierarchy.usage(&pod.uid) else { continue };
+        let sample = Sample {
+            counters: BTreeMap::from([(Meter::CpuMicroseconds, usage.cpu_microseconds)]),
+            memory_bytes: Some(usage.memory_bytes),
+        };
+        recorder.see(pod, &sample, time);
+    }
+    for uid in recorder.running().iter().filter(|uid| !metered.contains_key(*uid)) {
+        recorder.end(uid, time);
+    }
+}
+
+fn connector(folder: &Path) -> anyhow::Result<TlsConnector> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read("ca.crt")?) {
+        roots.add(certificate.context("ca.crt")?)?;
+    }
+    let chain = CertificateDer::pem_slice_iter(&read("tls.crt")?)
+        .collect::<Result<Vec<_>, _>>()
+        .context("tls.crt")?;
+    let key = PrivateKeyDer::from_pem_slice(&read("tls.key")?).context("tls.key")?;
+    let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+async fn send(connector: &TlsConnector, server: SocketAddr, batch: &UsageBatch) -> anyhow::Result<()> {
+    let body = serde_json::to_vec(batch)?;
+    let stream =
+        tokio::net::TcpStream::connect(server).await.with_context(|| format!("reaching {server}"))?;
+    let stream =
+        connector.connect(ServerName::try_from(SERVER)?, stream).await.context("greeting the server")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::post(ingest::PATH)
+        .header(http::header::HOST, SERVER)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(bytes::Bytes::from(body)))?;
+    let answer = async {
+        let answer = sender.send_request(request).await;
+        drop(sender);
+        answer
+    };
+    let (answer, ended) = tokio::join!(answer, connection);
+    let answer = answer?;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "the connection to the server ended");
+    }
+    if !answer.status().is_success() {
+        bail!("the server said {}", answer.status());
+    }
+    Ok(())
+}
