@@ -46,3 +46,4 @@ image *words:
 bench:
     cargo bench --package catalog --bench evaluate
     cargo bench --package gateway --bench table
+    cargo bench --package front --bench proxy
