@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use front::directory::{Index, Published};
 use front::{Config, Credentials, Files, Limits, Upstream};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
@@ -39,7 +39,6 @@ type ServerBody = UnsyncBoxBody<Bytes, Infallible>;
 /// What the API server was sent.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub method: Method,
     pub target: String,
     pub headers: HeaderMap,
     pub certificate: bool,
@@ -158,7 +157,6 @@ impl Api {
         let watch = query.contains("watch=");
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         self.seen.lock().unwrap().push(Seen {
-            method: parts.method.clone(),
             target: target.clone(),
             headers: parts.headers.clone(),
             certificate,
@@ -302,8 +300,8 @@ fn param(query: &str, key: &str) -> Option<String> {
 /// The workspaces of the first requirement; None: all.
 fn selected(query: &str) -> Option<BTreeSet<String>> {
     let selector = param(query, "labelSelector")?;
-    let inner = selector.strip_prefix("atoll.dev/workspace in (").and_then(|rest| rest.split(')').next());
-    Some(inner.unwrap_or_default().split(',').map(str::to_owned).collect())
+    let Some(rest) = selector.strip_prefix("atoll.dev/workspace in (") else { return Some(BTreeSet::new()) };
+    Some(rest.split(')').next().unwrap().split(',').map(str::to_owned).collect())
 }
 
 fn selects(selected: &Option<BTreeSet<String>>, workspace: &str) -> bool {
@@ -324,6 +322,7 @@ pub struct World {
     pub key: SigningKey,
     pub token_file: PathBuf,
     pub admin: SocketAddr,
+    #[allow(dead_code)] // The bench asks it directly.
     pub upstream: SocketAddr,
     address: SocketAddr,
     roots: RootCertStore,
@@ -507,7 +506,9 @@ impl World {
     /// Sends a text as it is, over HTTP/1.1.
     pub async fn raw(&self, text: &str) -> Raw {
         let mut stream = self.connect(b"http/1.1").await;
-        stream.write_all(text.as_bytes()).await.unwrap();
+        // Who is refused early may not read all of it.
+        let _ = stream.write_all(text.as_bytes()).await;
+        let _ = stream.flush().await;
         Raw { stream, buffer: Vec::new() }
     }
 
