@@ -586,8 +586,10 @@ impl Raw {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(3), read).await.expect("the connection goes on");
-        String::from_utf8(self.buffer).unwrap()
+        let ended = tokio::time::timeout(Duration::from_secs(3), read).await;
+        let text = String::from_utf8(self.buffer).unwrap();
+        assert!(ended.is_ok(), "the connection goes on after {text:?}");
+        text
     }
 }
 
