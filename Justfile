@@ -50,3 +50,4 @@ desktop:
 bench:
     cargo bench --package catalog --bench evaluate
     cargo bench --package gateway --bench table
+    cargo bench --package front --bench proxy

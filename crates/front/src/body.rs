@@ -76,8 +76,18 @@ impl hyper::body::Body for Guarded {
     }
 }
 
-/// A body that a task writes.
-pub(crate) struct Written(pub mpsc::Receiver<Result<Bytes, BoxError>>);
+/// A body that a task writes. What waits in it isn't told any more once the
+/// caller is shut out.
+pub(crate) struct Written {
+    from: mpsc::Receiver<Result<Bytes, BoxError>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Written {
+    pub fn new(from: mpsc::Receiver<Result<Bytes, BoxError>>, ticket: &Ticket) -> Self {
+        Self { from, cut: Box::pin(ticket.cut().cancelled_owned()) }
+    }
+}
 
 impl hyper::body::Body for Written {
     type Data = Bytes;
@@ -87,6 +97,9 @@ impl hyper::body::Body for Written {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(cx).map(|item| item.map(|result| result.map(Frame::data)))
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Cut::Rights.into())));
+        }
+        self.from.poll_recv(cx).map(|item| item.map(|result| result.map(Frame::data)))
     }
 }

@@ -5,13 +5,15 @@
 //!
 //! A request goes through [`headers`] (its token), [`caller`] (whose), [`request`]
 //! (what it asks for), [`open`] (whether there is room), and `proxy`, which sends
-//! it on by `upstream`. `watching` is the one stream that is looked into. Start
+//! it on by `upstream`. [`across`] puts lists over several namespaces together, and
+//! `watching` is the one stream that is looked into. Start
 //! reading at `proxy`.
 //!
 //! It must not know passwords, plans or money, and decides no right: RBAC does,
 //! for the name that front gives. Only `feed` (feature `kube`) is a client of
 //! Kubernetes for itself; what it hears of goes into [`directory`].
 
+pub mod across;
 mod admin;
 pub mod body;
 pub mod caller;

@@ -124,7 +124,7 @@ impl Listener {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS)
-                .max_buf_size(HEADER_BYTES)
+                .max_header_size(HEADER_BYTES)
                 .serve_connection(io, service)
                 .with_upgrades();
             let mut connection = std::pin::pin!(connection);

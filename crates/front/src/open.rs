@@ -59,8 +59,8 @@ struct State {
 
 struct Entry {
     claims: Claims,
-    /// The namespace that it looks into.
-    namespace: String,
+    /// The caller's namespace that it looks into, if it is the caller's.
+    namespace: Option<String>,
     cut: CancellationToken,
 }
 
@@ -77,12 +77,13 @@ impl Open {
         Arc::new(Self { limits, state: Mutex::default(), stopping: CancellationToken::new(), metrics })
     }
 
-    /// Lets a request in, if its caller has room. `claims` are looked at again
-    /// by [`Open::sweep`]; a pod's are the API server's to judge.
+    /// Lets a request in, if its caller has room. The claims, and that the
+    /// namespace is still the caller's, are looked at again by [`Open::sweep`];
+    /// a pod's are the API server's to judge.
     pub(crate) fn enter(
         self: &Arc<Self>,
         who: Who,
-        claims: Option<Claims>,
+        claims: Option<(Claims, Option<String>)>,
         asked: Asked,
     ) -> Result<Ticket, Refusal> {
         let long = asked.is_long();
@@ -97,8 +98,7 @@ impl Open {
         state.next += 1;
         let number = state.next;
         let cut = CancellationToken::new();
-        if let Some(claims) = claims {
-            let namespace = asked.resource.as_ref().map(|r| r.namespace.clone()).unwrap_or_default();
+        if let Some((claims, namespace)) = claims {
             state.entries.insert(number, Entry { claims, namespace, cut: cut.clone() });
         }
         self.metrics.open.fetch_add(1, Ordering::Relaxed);
@@ -118,10 +118,10 @@ impl Open {
     }
 
     /// Ends every request that may not go on.
-    pub(crate) fn sweep(&self, may_go_on: impl Fn(&Claims, &str) -> bool) {
+    pub(crate) fn sweep(&self, may_go_on: impl Fn(&Claims, Option<&str>) -> bool) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in state.entries.values() {
-            if !may_go_on(&entry.claims, &entry.namespace) {
+            if !may_go_on(&entry.claims, entry.namespace.as_deref()) {
                 entry.cut.cancel();
             }
         }
@@ -241,7 +241,7 @@ mod tests {
         let open = Open::new(Limits { short: 2, long: 1 }, Arc::default());
         let enter = |who: &str, path: &str, query: &str| {
             let asked = classify("GET", path, query).unwrap();
-            open.enter(Who::Account(who.to_owned()), Some(claims(who)), asked)
+            open.enter(Who::Account(who.to_owned()), Some((claims(who), None)), asked)
         };
         let one = enter("ada", "/api/v1/pods", "").unwrap();
         let _two = enter("ada", "/version", "").unwrap();
@@ -258,11 +258,12 @@ mod tests {
         let open = Open::new(Limits::default(), Arc::default());
         let enter = |who: &str, path: &str| {
             let asked = classify("GET", path, "").unwrap();
-            open.enter(Who::Account(who.to_owned()), Some(claims(who)), asked).unwrap()
+            let namespace = asked.resource.as_ref().map(|resource| resource.namespace.clone());
+            open.enter(Who::Account(who.to_owned()), Some((claims(who), namespace)), asked).unwrap()
         };
         let ada = enter("ada", "/api/v1/namespaces/a/pods");
         let bob = enter("bob", "/api/v1/namespaces/b/pods");
-        open.sweep(|claims, namespace| claims.account == "ada" && namespace == "a");
+        open.sweep(|claims, namespace| claims.account == "ada" && namespace == Some("a"));
         assert!(!ada.cut().is_cancelled());
         assert!(bob.cut().is_cancelled());
         drop((ada, bob));

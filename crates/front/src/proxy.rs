@@ -6,14 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HeaderMap, HeaderValue, UPGRADE, USER_AGENT};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE, USER_AGENT,
+};
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use identity::token::{Claims, Verifier};
 use secrecy::ExposeSecret as _;
 
+use crate::across::{self, Plan};
 use crate::body::{Body, Guarded};
 use crate::caller::{self, Caller};
 use crate::directory::{Directory, Standing};
@@ -22,8 +26,8 @@ use crate::metrics::Metrics;
 use crate::open::{Open, Ticket, Who};
 use crate::refusal::Refusal;
 use crate::request::{Asked, Resource, classify};
-use crate::upstream::{As, Sender, empty};
-use crate::visible::Query;
+use crate::upstream::{As, Sender, empty, read};
+use crate::visible::{Query, json_only};
 use crate::watching::Watching;
 
 /// What a body is copied by, between the two ends of an upgraded connection.
@@ -121,14 +125,21 @@ impl Proxy {
                 let ticket = self.open.enter(Who::Address(peer.ip()), None, asked)?;
                 self.forward(request, ticket, As::Bearer(token.expose_secret()), |_| Ok(())).await
             }
-            Caller::Account(claims, _) => {
+            Caller::Account(claims, standing) => {
                 let who = Who::Account(claims.account.clone());
-                let ticket = self.open.enter(who, Some(claims.clone()), asked.clone())?;
+                // A namespace that isn't the caller's is for RBAC to refuse, or
+                // an operator has bound a role there.
+                let namespace = asked.resource.as_ref().map(|resource| resource.namespace.clone());
+                let namespace = namespace.filter(|namespace| standing.has_namespace(namespace));
+                let ticket = self.open.enter(who, Some((claims.clone(), namespace)), asked.clone())?;
                 // What has changed before the request could be swept.
                 let standing = self.recheck(&claims)?;
                 match Own::of(&asked) {
                     Some((own, resource)) if !standing.operator => {
                         self.own(&request, ticket, (own, resource), &asked.verb, claims, standing).await
+                    }
+                    None if !standing.operator && lists_across(&asked, &request) => {
+                        self.across(request, ticket, &asked, claims, &standing).await
                     }
                     _ => {
                         let say = |headers: &mut HeaderMap| {
@@ -150,9 +161,7 @@ impl Proxy {
     pub fn sweep(&self) {
         self.open.sweep(|claims, namespace| {
             let Ok(standing) = self.recheck(claims) else { return false };
-            // A request into a namespace that was never the caller's is the API
-            // server's to refuse; it is short.
-            namespace.is_empty() || standing.operator || standing.has_namespace(namespace)
+            standing.operator || namespace.is_none_or(|namespace| standing.has_namespace(namespace))
         });
     }
 
@@ -204,6 +213,73 @@ impl Proxy {
         Ok(pass(answer, ticket))
     }
 
+    /// A list over all namespaces: the caller's, each read under their name. A
+    /// kind that none of them gives goes on as it was asked for.
+    async fn across(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        ticket: Ticket,
+        asked: &Asked,
+        claims: Claims,
+        standing: &Standing,
+    ) -> Result<Response<Body>, Refusal> {
+        let say = |headers: &mut HeaderMap| headers::impersonate(headers, &claims.account, false);
+        let Some(resource) = &asked.resource else {
+            return self.forward(request, ticket, As::Front, say).await;
+        };
+        let mut headers = kept(request.headers());
+        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let accepts = accepts.collect::<Vec<_>>().join(",");
+        let accept = json_only(Some(accepts.as_str()).filter(|accepts| !accepts.is_empty()))
+            .and_then(|accept| HeaderValue::try_from(accept).ok())
+            .ok_or(Refusal::NotAcceptable("lists across namespaces are served as application/json only"))?;
+        headers.insert(ACCEPT, accept);
+        headers.remove(ACCEPT_ENCODING);
+        say(&mut headers)?;
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let namespaces = standing.workspaces.values().map(|place| place.namespace.clone()).collect();
+        let mut plan = Plan::new(query, namespaces)
+            .map_err(|_| Refusal::Bad("the continue token is not valid: list from the beginning"))?;
+        let root = if resource.group.is_empty() {
+            format!("/api/{}", resource.version)
+        } else {
+            format!("/apis/{}/{}", resource.group, resource.version)
+        };
+        let mut bytes = 0;
+        while let Some((namespace, query)) = plan.step() {
+            let target = format!("{root}/namespaces/{namespace}/{}?{}", resource.resource, query.encode());
+            let sent = self.sender.send(As::Front, Method::GET, &target, headers.clone(), empty(), true);
+            let answer = sent.await?;
+            match answer.status() {
+                StatusCode::OK => {
+                    let list = read(answer.into_body()).await?;
+                    bytes += list.len();
+                    if bytes > across::MOST {
+                        return Err(Refusal::Bad(
+                            "too much for one answer: list by pages, such as ?limit=500",
+                        ));
+                    }
+                    let list = serde_json::from_slice(&list).ok();
+                    list.and_then(|list| plan.take(list)).ok_or(Refusal::Unreachable)?;
+                }
+                // Not for the caller's role, or a kind that has no namespace.
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => plan.skip(),
+                _ => return Ok(pass(answer, ticket)),
+            }
+        }
+        match plan.finish() {
+            Some(list) => {
+                ticket.set_status(StatusCode::OK);
+                let text = Bytes::from(list.to_string());
+                let body = Full::new(text).map_err(|never| match never {}).boxed_unsync();
+                let mut response = Response::new(Guarded::new(body, ticket).boxed_unsync());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Ok(response)
+            }
+            None => self.forward(request, ticket, As::Front, say).await,
+        }
+    }
+
     /// Namespaces and workspaces: read as front, narrowed to the caller's.
     async fn own(
         self: &Arc<Self>,
@@ -239,6 +315,25 @@ impl Proxy {
         let answer = self.sender.send(As::Front, method, &target, headers, empty(), true).await?;
         Ok(pass(answer, ticket))
     }
+}
+
+/// Whether it lists a kind over all namespaces. The first page says so by its
+/// form; whether the kind has namespaces at all only the API server knows.
+fn lists_across(asked: &Asked, request: &Request<Incoming>) -> bool {
+    asked.verb == "list"
+        && asked.is_across()
+        && asked.resource.as_ref().is_some_and(|resource| {
+            let Resource { group, version, resource, .. } = resource;
+            (group.is_empty() || is_segment(group)) && is_segment(version) && is_segment(resource)
+        })
+        && request.method() == Method::GET
+        && headers::upgrade(request.headers()).is_none()
+}
+
+/// Whether a decoded name can stand in a path as it is.
+fn is_segment(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !text.is_empty() && text.bytes().all(fits)
 }
 
 /// What of a caller's headers goes along where front reads for itself.

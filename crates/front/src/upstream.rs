@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -185,10 +186,15 @@ impl Sender {
         if status != StatusCode::OK {
             return Ok((status, Vec::new()));
         }
-        let body = http_body_util::Limited::new(answer.into_body(), MOST).collect();
-        let body = tokio::time::timeout(ANSWER, body).await.map_err(|_| Refusal::Timeout)?;
-        Ok((status, body.map_err(|_| Refusal::Unreachable)?.to_bytes().to_vec()))
+        Ok((status, read(answer.into_body()).await?.to_vec()))
     }
+}
+
+/// Reads an answer that must be looked into.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let body = http_body_util::Limited::new(body, MOST).collect();
+    let body = tokio::time::timeout(ANSWER, body).await.map_err(|_| Refusal::Timeout)?;
+    Ok(body.map_err(|_| Refusal::Unreachable)?.to_bytes())
 }
 
 pub(crate) fn empty() -> Body {

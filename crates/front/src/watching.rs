@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use identity::token::Claims;
 use tokio::sync::{mpsc, watch};
 
-use crate::body::{Body, BoxError, Cut, Written};
+use crate::body::{Body, BoxError, Written};
 use crate::directory::Standing;
 use crate::event::{Event, Lines, Listed, expired};
 use crate::open::Ticket;
@@ -96,6 +96,7 @@ impl Watching {
         head.headers.remove(http::header::CONTENT_LENGTH);
         ticket.set_status(head.status);
         let (to, from) = mpsc::channel(WAITING);
+        let body = Written::new(from, &ticket);
         let names = names(own, &standing);
         let watching = Self {
             proxy,
@@ -113,7 +114,7 @@ impl Watching {
             to,
         };
         tokio::spawn(watching.run(upstream, changes));
-        Ok(Response::from_parts(head, Written(from).boxed_unsync()))
+        Ok(Response::from_parts(head, body.boxed_unsync()))
     }
 
     async fn run(mut self, mut upstream: Incoming, mut changes: watch::Receiver<u64>) {
@@ -125,8 +126,8 @@ impl Watching {
             let next = tokio::select! {
                 biased;
                 () = cut.cancelled() => {
+                    // The body ends by itself.
                     self.ticket.note_cut();
-                    let _ = self.to.try_send(Err(Cut::Rights.into()));
                     return;
                 }
                 () = stop.cancelled() => return,
