@@ -29,6 +29,8 @@ enum Task {
     },
     /// What `verify` does, and the benches
     VerifyLong,
+    /// Build the kernel half of the network into target/ebpf/network.o
+    Ebpf,
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -45,8 +47,17 @@ fn main() -> anyhow::Result<()> {
             run(cargo(&["bench", "--workspace"]))?;
             benches::run(5)
         }
+        Task::Ebpf => run(ebpf()),
         Task::Bench { rounds } => benches::run(rounds),
     }
+}
+
+/// The kernel half has another compiler; the network's tests load what this
+/// writes.
+fn ebpf() -> Command {
+    let mut command = Command::new("crates/network-ebpf/build.sh");
+    command.arg("target/ebpf/network.o");
+    command
 }
 
 fn cargo(words: &[&str]) -> Command {
@@ -85,6 +96,7 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))?;
+    run(ebpf())?;
     run(cargo(&["test", "--release", "--workspace"]))?;
     run(cargo(&["build", "--release", "--bin", "atoll"]))?;
     // The shared cluster is built before the tests, so that its minutes on a

@@ -1,10 +1,11 @@
 //! The two programs of a pod: loaded for its slot, attached to its link, pinned.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::error::{Doing, one_line};
@@ -162,16 +163,24 @@ impl Pinned {
     /// What it runs, if its interface is still there. Another interface may have
     /// the same name by now: the link's program tells.
     fn running(&self) -> Result<Option<Running>> {
-        let because =
-            |error: &dyn std::error::Error| Error::Attach { interface: self.interface.clone(), why: one_line(error) };
+        let because = |error: &dyn std::error::Error| Error::Attach {
+            interface: self.interface.clone(),
+            why: one_line(error),
+        };
         if nix::net::if_::if_nametoindex(self.interface.as_str()).is_err() {
             return Ok(None);
         }
         let link = PinnedLink::from_pin(&self.path).map_err(|error| because(&error))?;
         let link = FdLink::from(link);
         let id = link.info().map_err(|error| because(&error))?.program_id();
-        let (_, programs) =
-            SchedClassifier::query_tcx(&self.interface, self.side).map_err(|error| because(&error))?;
+        let programs = match SchedClassifier::query_tcx(&self.interface, self.side) {
+            Ok((_, programs)) => programs,
+            // So the kernel says that there is none.
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(because(&error)),
+        };
         let Some(program) = programs.iter().find(|program| program.id() == id) else { return Ok(None) };
         Ok(Some(Running { link, tag: program.tag() }))
     }

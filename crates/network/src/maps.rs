@@ -79,9 +79,7 @@ impl Pins {
     /// the process that holds it.
     pub fn lock(&self) -> Result<Flock<File>> {
         let folder = File::open(&self.root).doing("opening", &self.root)?;
-        Flock::lock(folder, FlockArg::LockExclusive)
-            .map_err(|(_, error)| error)
-            .doing("locking", &self.root)
+        Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error).doing("locking", &self.root)
     }
 
     /// Removes everything below, of every layout: programs are detached, maps go

@@ -53,9 +53,10 @@ fn peer(tables: &Tables, address: &str) -> Peer {
     let bits = |address: &Address| {
         address.iter().fold(0u128, |sum, word| sum << 32 | u128::from(u32::from_be(*word)))
     };
-    let matching = tables.ranges.iter().filter(|((length, first), _)| {
-        *length == 0 || (bits(first) ^ bits(&key)) >> (128 - length) == 0
-    });
+    let matching = tables
+        .ranges
+        .iter()
+        .filter(|((length, first), _)| *length == 0 || (bits(first) ^ bits(&key)) >> (128 - length) == 0);
     Peer::Range(matching.max_by_key(|((length, _), _)| *length).map_or(Range::Internet, |(_, range)| *range))
 }
 

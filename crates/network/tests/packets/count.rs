@@ -36,10 +36,7 @@ fn queue(namespace: &Namespace, interface: &str) -> Counter {
     let text = namespace.command(&format!("tc -s -j qdisc show dev {interface} root"));
     let parsed: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(parsed[0]["drops"], 0, "the queue itself dropped: {parsed}");
-    Counter {
-        bytes: parsed[0]["bytes"].as_u64().unwrap(),
-        packets: parsed[0]["packets"].as_u64().unwrap(),
-    }
+    Counter { bytes: parsed[0]["bytes"].as_u64().unwrap(), packets: parsed[0]["packets"].as_u64().unwrap() }
 }
 
 fn put_queue(namespace: &Namespace, interface: &str) {
@@ -92,6 +89,33 @@ fn ready(world: &World) -> Node {
     node
 }
 
+fn since(now: Counter, before: Counter) -> Counter {
+    Counter { bytes: now.bytes - before.bytes, packets: now.packets - before.packets }
+}
+
+/// What the programs of the red pod counted, sent and let in, and beside it what
+/// the queues at both ends of its link did. It waits for a moment in which
+/// nothing is under way.
+fn quiet(world: &World, node: &Node) -> ([Counter; 2], [Counter; 2]) {
+    let look = || {
+        let counts = reading(node, "red");
+        // The queue stands behind the program: it never sees what was dropped.
+        let passed =
+            since(all(&counts, Direction::Received), counts.get(Direction::Received, Class::Dropped));
+        let queues = [queue(&world.red.namespace, "eth0"), queue(&world.host, &world.red.interface)];
+        ([all(&counts, Direction::Sent), passed], queues)
+    };
+    let mut last = look();
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        let now = look();
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
 #[test]
 fn datagrams_are_counted_to_the_byte() {
     in_a_world(|world| {
@@ -99,10 +123,8 @@ fn datagrams_are_counted_to_the_byte() {
         let World { red, red_two, dns, blue, internet, .. } = world;
         let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 9000);
         // Ethernet, IP and UDP before each.
-        let expect = |count: u64, size: u64, headers: u64| Counter {
-            bytes: count * (size + headers),
-            packets: count,
-        };
+        let expect =
+            |count: u64, size: u64, headers: u64| Counter { bytes: count * (size + headers), packets: count };
         datagrams(&red.namespace, internet, at(INTERNET), 1000, 1000);
         datagrams(&red.namespace, internet, at(INTERNET6), 500, 700);
         datagrams(&red.namespace, &red_two.namespace, red_two.at(9000), 300, 1);
@@ -128,16 +150,12 @@ fn datagrams_are_counted_to_the_byte() {
 fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
     in_a_world(|world| {
         let World { red, red_two, internet, host, .. } = world;
-        // From before the programs are there, so that nothing escapes either.
-        put_queue(&red.namespace, "eth0");
-        put_queue(host, &red.interface);
         let outside = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
-        // What neighbours said to each other when the links came up.
-        thread::sleep(Duration::from_secs(3));
-        let (sent_before, received_before) =
-            (queue(&red.namespace, "eth0"), queue(host, &red.interface));
         let node = ready(world);
         let epoch = node.epoch().to_owned();
+        put_queue(&red.namespace, "eth0");
+        put_queue(host, &red.interface);
+        let (before, queues_before) = quiet(world, &node);
         let mut node = Some(node);
 
         let finished = AtomicBool::new(false);
@@ -167,20 +185,13 @@ fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
             }
         });
         let node = node.unwrap();
-        let counts = reading(&node, "red");
-        let since = |now: Counter, before: Counter| Counter {
-            bytes: now.bytes - before.bytes,
-            packets: now.packets - before.packets,
-        };
-        let sent = since(queue(&red.namespace, "eth0"), sent_before);
-        assert_eq!(all(&counts, Direction::Sent), sent);
-        // The queue stands behind the program: it never sees what was dropped.
-        let received = all(&counts, Direction::Received);
-        let dropped = counts.get(Direction::Received, Class::Dropped);
-        let passed = since(received, dropped);
-        assert_eq!(passed, since(queue(host, &red.interface), received_before));
+        let (after, queues_after) = quiet(world, &node);
+        let [sent, passed] = [0, 1].map(|way| since(after[way], before[way]));
+        let queues = [0, 1].map(|way| since(queues_after[way], queues_before[way]));
+        assert_eq!([sent, passed], queues, "the programs, and the kernel's queues");
         assert!(sent.bytes > 80 * MIB as u64 && passed.bytes > 48 * MIB as u64, "{sent:?} {passed:?}");
 
+        let counts = reading(&node, "red");
         // Both ends of the same traffic say the same.
         let other = reading(&node, "red-two");
         for (one, two) in [(Direction::Sent, Direction::Received), (Direction::Received, Direction::Sent)] {
@@ -197,7 +208,8 @@ fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
         host.command(&format!("ip link del {}", red.interface));
         let ended = node.collect_ended(&BTreeSet::new()).unwrap();
         assert_eq!(ended.len(), 1);
-        assert_eq!(ended[0].counts.get(Direction::Sent, Class::Internet), counts.get(Direction::Sent, Class::Internet));
+        let last = ended[0].counts.get(Direction::Sent, Class::Internet);
+        assert_eq!(last, counts.get(Direction::Sent, Class::Internet));
     });
 }
 

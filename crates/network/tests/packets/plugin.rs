@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use network::{Node, remove_all};
 use serde_json::json;
 
-use crate::world::{How, Way, World, in_a_world};
+use crate::world::{BRIEFLY, How, PATIENTLY, Way, World, in_a_world};
 
 fn neighbour(world: &World) -> Way<'_> {
     Way {
@@ -94,13 +94,13 @@ fn deletion_closes_the_link_at_once_and_is_forgiving() {
         for pod in world.pods() {
             world.add(pod);
         }
-        assert!(neighbour(world).is_open());
+        assert!(neighbour(world).is_open(PATIENTLY));
         world.cni("DEL", &world.red, |_| ()).unwrap();
         world.cni("DEL", &world.red, |_| ()).unwrap();
-        assert!(!neighbour(world).is_open(), "the link is still there, but nobody's");
+        assert!(!neighbour(world).is_open(BRIEFLY), "the link is still there, but nobody's");
         // The agent may hear of the pod for a while yet.
         node.apply(&world.state()).unwrap();
-        assert!(!neighbour(world).is_open());
+        assert!(!neighbour(world).is_open(BRIEFLY));
         assert!(node.collect_ended(&BTreeSet::new()).unwrap().is_empty(), "its link is there");
 
         world.host.command(&format!("ip link del {}", world.red.interface));

@@ -19,8 +19,10 @@ use nix::sys::socket::{
 };
 use serde_json::{Value, json};
 
-/// How long is waited for what should not arrive, and for what should.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long is waited for what should not arrive.
+pub const BRIEFLY: Duration = Duration::from_millis(300);
+/// How long is waited for what should: the machine may be busy.
+pub const PATIENTLY: Duration = Duration::from_secs(5);
 
 /// A network namespace that is open.
 pub struct Namespace {
@@ -183,8 +185,14 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let host = Namespace { name: "host", file: File::open("/proc/thread-self/ns/net").unwrap() };
         host.command("ip link set lo up");
-        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/net/{setting}"), "1").unwrap();
+        for (setting, value) in [
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            // It would stop what the programs are to stop.
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/default/rp_filter", "0"),
+        ] {
+            std::fs::write(format!("/proc/sys/net/{setting}"), value).unwrap();
         }
         let internet = Namespace::new("internet");
         host.command(&format!("ip link add up0 type veth peer name eth0 netns {}", internet.path()));
@@ -198,8 +206,7 @@ impl World {
         internet.command(&format!("ip route add default via {NODE}"));
         internet.command(&format!("ip route add default via {NODE6}"));
         host.enter(|| command("nft -f -", SERVICES));
-        let [red, red_two, blue, dns, stray] =
-            [RED, RED_TWO, BLUE, DNS, STRAY].map(|kind| pod(&host, kind));
+        let [red, red_two, blue, dns, stray] = [RED, RED_TWO, BLUE, DNS, STRAY].map(|kind| pod(&host, kind));
         let config = Config { bpffs: folder.path().join("bpf"), program: program() };
         Self { red, red_two, blue, dns, stray, internet, host, config, _folder: folder }
     }
@@ -338,12 +345,12 @@ pub struct Way<'a> {
 
 impl Way<'_> {
     /// Whether what is sent arrives, and what is answered comes back.
-    pub fn is_open(&self) -> bool {
+    pub fn is_open(&self, patience: Duration) -> bool {
         match self.how {
-            How::Tcp => self.tcp(),
-            How::Udp => self.udp(64, true),
-            How::LargeUdp => self.udp(4000, true),
-            How::Spoofed => self.udp(64, false),
+            How::Tcp => self.tcp(patience),
+            How::Udp => self.udp(64, true, patience),
+            How::LargeUdp => self.udp(4000, true, patience),
+            How::Spoofed => self.udp(64, false, patience),
         }
     }
 
@@ -352,11 +359,11 @@ impl Way<'_> {
         self.source.unwrap_or_else(|| any.parse().unwrap())
     }
 
-    fn udp(&self, size: usize, answers: bool) -> bool {
+    fn udp(&self, size: usize, answers: bool, patience: Duration) -> bool {
         let server = self.at.0.enter(|| UdpSocket::bind(self.at.1).unwrap());
         let client = self.from.enter(|| UdpSocket::bind(self.source()).unwrap());
         for socket in [&server, &client] {
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
         }
         let mut buffer = vec![7; size];
         if client.send_to(&buffer, self.target).is_err() {
@@ -370,7 +377,7 @@ impl Way<'_> {
             && client.recv_from(&mut buffer).is_ok_and(|(_, from)| from == self.target)
     }
 
-    fn tcp(&self) -> bool {
+    fn tcp(&self, patience: Duration) -> bool {
         let server = self.at.0.enter(|| TcpListener::bind(self.at.1).unwrap());
         let (source, target) = (self.source(), self.target);
         let client: OwnedFd = self.from.enter(|| {
@@ -385,7 +392,7 @@ impl Way<'_> {
         let client = TcpStream::from(client);
         let began = Instant::now();
         while client.peer_addr().is_err() {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > patience {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
