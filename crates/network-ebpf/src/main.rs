@@ -104,7 +104,7 @@ fn judge(ctx: &TcContext, pod: &PodRecord, packet: &Packet, direction: Direction
             if packet.neighbour {
                 return if (own || packet::is_link_local(&packet.source) || packet.source == [0; 4])
                     && (packet::is_on_link(&packet.destination)
-                        || matches!(peer(&packet.destination), Peer::Range(Range::Node)))
+                        || matches!(peer(&packet.destination).range, Range::Node))
                 {
                     Class::Node
                 } else {
@@ -148,11 +148,11 @@ fn judge(ctx: &TcContext, pod: &PodRecord, packet: &Packet, direction: Direction
 fn peer(address: &Address) -> Peer {
     // SAFETY: identities are single words, replaced as a whole.
     if let Some(identity) = unsafe { ADDRESSES.get(address) } {
-        return Peer::Pod(*identity);
+        return Peer::pod(*identity);
     }
     match RANGES.get(Key::new(128, *address)) {
-        Some(number) => Peer::Range(Range::from_number(*number)),
-        None => Peer::Range(Range::Internet),
+        Some(number) => Peer::of(Range::from_number(*number)),
+        None => Peer::of(Range::Internet),
     }
 }
 

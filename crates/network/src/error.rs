@@ -69,8 +69,8 @@ impl<T, E: Into<std::io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
-/// An error and its causes in one line. The verifier's log, of hundreds of
-/// lines, is left to `debug`.
+/// An error and its causes in one line. Of the verifier's log, which has hundreds
+/// of lines, that is the one that says why; all of it is left to `debug`.
 pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -81,8 +81,31 @@ pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    if text.contains('\n') {
-        tracing::debug!(text, "the kernel's whole answer");
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().trim_end_matches(':').to_owned();
+    let statistics = ["processed ", "stack depth ", "verification time "];
+    match lines.rfind(|line| !statistics.iter().any(|start| line.starts_with(start))) {
+        None => first,
+        Some(last) => {
+            tracing::debug!(text, "the kernel's whole answer");
+            eprintln!("{text}");
+            format!("{first} ... {last}")
+        }
     }
-    text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str);
+
+    #[test]
+    fn of_a_long_answer_the_reason_is_kept() {
+        assert_eq!(one_line(&Said("no such thing")), "no such thing");
+        let log = "refused: 0: R1=ctx()\n1: r0 = 0\nR2 invalid access\nprocessed 2 insns\n";
+        assert_eq!(one_line(&Said(log)), "refused: 0: R1=ctx() ... R2 invalid access");
+    }
 }

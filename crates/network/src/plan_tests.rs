@@ -48,7 +48,7 @@ fn state() -> DesiredState {
 fn peer(tables: &Tables, address: &str) -> Peer {
     let key = address::key(ip(address));
     if let Some(identity) = tables.addresses.get(&key) {
-        return Peer::Pod(*identity);
+        return Peer::pod(*identity);
     }
     let bits = |address: &Address| {
         address.iter().fold(0u128, |sum, word| sum << 32 | u128::from(u32::from_be(*word)))
@@ -57,7 +57,7 @@ fn peer(tables: &Tables, address: &str) -> Peer {
         .ranges
         .iter()
         .filter(|((length, first), _)| *length == 0 || (bits(first) ^ bits(&key)) >> (128 - length) == 0);
-    Peer::Range(matching.max_by_key(|((length, _), _)| *length).map_or(Range::Internet, |(_, range)| *range))
+    Peer::of(matching.max_by_key(|((length, _), _)| *length).map_or(Range::Internet, |(_, range)| *range))
 }
 
 #[test]
@@ -65,29 +65,29 @@ fn every_address_is_what_it_is() {
     let tables = plan(&state(), &[]);
     let red = Owner::Workspace("red".into()).identity();
     for (address, expected) in [
-        ("10.244.0.5", Peer::Pod(red)),
-        ("10.244.0.2", Peer::Pod(SYSTEM)),
-        ("10.244.0.77", Peer::Range(Range::Vacant)),
-        ("10.244.99.1", Peer::Range(Range::Vacant)),
-        ("fd00:244:0:1::9", Peer::Range(Range::Vacant)),
-        ("10.244.0.0", Peer::Range(Range::Node)),
-        ("10.244.0.1", Peer::Range(Range::Node)),
-        ("fd00:244::1", Peer::Range(Range::Node)),
-        ("192.0.2.10", Peer::Range(Range::Node)),
-        ("192.0.2.11", Peer::Range(Range::Internet)),
-        ("10.96.0.10", Peer::Range(Range::Service)),
-        ("10.96.0.2", Peer::Range(Range::Reserved)),
-        ("203.0.113.9", Peer::Range(Range::Reserved)),
-        ("169.254.169.254", Peer::Range(Range::Reserved)),
-        ("fd00:ec2::254", Peer::Range(Range::Reserved)),
-        ("fe80::1", Peer::Range(Range::Reserved)),
-        ("ff02::1", Peer::Range(Range::Reserved)),
-        ("224.0.0.1", Peer::Range(Range::Reserved)),
-        ("255.255.255.255", Peer::Range(Range::Reserved)),
-        ("127.0.0.1", Peer::Range(Range::Reserved)),
-        ("1.1.1.1", Peer::Range(Range::Internet)),
-        ("223.255.255.255", Peer::Range(Range::Internet)),
-        ("2001:db8::1", Peer::Range(Range::Internet)),
+        ("10.244.0.5", Peer::pod(red)),
+        ("10.244.0.2", Peer::pod(SYSTEM)),
+        ("10.244.0.77", Peer::of(Range::Vacant)),
+        ("10.244.99.1", Peer::of(Range::Vacant)),
+        ("fd00:244:0:1::9", Peer::of(Range::Vacant)),
+        ("10.244.0.0", Peer::of(Range::Node)),
+        ("10.244.0.1", Peer::of(Range::Node)),
+        ("fd00:244::1", Peer::of(Range::Node)),
+        ("192.0.2.10", Peer::of(Range::Node)),
+        ("192.0.2.11", Peer::of(Range::Internet)),
+        ("10.96.0.10", Peer::of(Range::Service)),
+        ("10.96.0.2", Peer::of(Range::Reserved)),
+        ("203.0.113.9", Peer::of(Range::Reserved)),
+        ("169.254.169.254", Peer::of(Range::Reserved)),
+        ("fd00:ec2::254", Peer::of(Range::Reserved)),
+        ("fe80::1", Peer::of(Range::Reserved)),
+        ("ff02::1", Peer::of(Range::Reserved)),
+        ("224.0.0.1", Peer::of(Range::Reserved)),
+        ("255.255.255.255", Peer::of(Range::Reserved)),
+        ("127.0.0.1", Peer::of(Range::Reserved)),
+        ("1.1.1.1", Peer::of(Range::Internet)),
+        ("223.255.255.255", Peer::of(Range::Internet)),
+        ("2001:db8::1", Peer::of(Range::Internet)),
     ] {
         assert_eq!(peer(&tables, address), expected, "{address}");
     }
@@ -95,14 +95,14 @@ fn every_address_is_what_it_is() {
 
 #[test]
 fn a_node_answers_probes_even_at_a_reserved_address() {
-    assert_eq!(peer(&plan(&state(), &[]), "10.96.0.1"), Peer::Range(Range::Node));
+    assert_eq!(peer(&plan(&state(), &[]), "10.96.0.1"), Peer::of(Range::Node));
 }
 
 #[test]
 fn pods_of_a_namespace_that_is_nobodys_are_unknown() {
     let mut state = state();
     state.pods.push(pod("stranger", "10.244.0.9"));
-    assert_eq!(peer(&plan(&state, &[]), "10.244.0.9"), Peer::Pod(UNKNOWN));
+    assert_eq!(peer(&plan(&state, &[]), "10.244.0.9"), Peer::pod(UNKNOWN));
 }
 
 #[test]
@@ -119,21 +119,21 @@ fn no_pod_takes_the_address_of_something_else() {
 fn an_address_that_two_claim_is_nobodys() {
     let mut state = state();
     state.pods.push(pod("blue", "10.244.0.5"));
-    assert_eq!(peer(&plan(&state, &[]), "10.244.0.5"), Peer::Pod(UNKNOWN));
+    assert_eq!(peer(&plan(&state, &[]), "10.244.0.5"), Peer::pod(UNKNOWN));
     state.pods.push(pod("red", "10.244.0.5"));
-    assert_eq!(peer(&plan(&state, &[]), "10.244.0.5"), Peer::Pod(UNKNOWN), "a third claim settles nothing");
+    assert_eq!(peer(&plan(&state, &[]), "10.244.0.5"), Peer::pod(UNKNOWN), "a third claim settles nothing");
     let tables = plan(&state, &[local("blue", "10.244.0.5")]);
     let blue = Owner::Workspace("blue".into()).identity();
-    assert_eq!(peer(&tables, "10.244.0.5"), Peer::Pod(blue), "the runtime of this node knows");
+    assert_eq!(peer(&tables, "10.244.0.5"), Peer::pod(blue), "the runtime of this node knows");
 }
 
 #[test]
 fn a_pod_of_this_node_is_known_before_the_api_server_knows_its_address() {
     let red = Owner::Workspace("red".into()).identity();
     let mut pod = local("red", "10.244.0.30");
-    assert_eq!(peer(&plan(&state(), &[pod.clone()]), "10.244.0.30"), Peer::Pod(red));
+    assert_eq!(peer(&plan(&state(), &[pod.clone()]), "10.244.0.30"), Peer::pod(red));
     pod.ended = true;
-    assert_eq!(peer(&plan(&state(), &[pod]), "10.244.0.30"), Peer::Range(Range::Vacant));
+    assert_eq!(peer(&plan(&state(), &[pod]), "10.244.0.30"), Peer::of(Range::Vacant));
 }
 
 #[test]

@@ -7,16 +7,32 @@
 
 use crate::kernel::{Class, SYSTEM, UNKNOWN};
 
-/// What the other end's address is.
+/// What the other end's address is. Both fields always hold something: of a
+/// value that is set in one case only, the kernel's verifier can't see that it
+/// isn't read in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A pod, by identity.
-    Pod(u64),
-    /// Something else.
-    Range(Range),
+pub struct Peer {
+    /// What kind of address it is.
+    pub range: Range,
+    /// Of a pod, who it is; else [`UNKNOWN`].
+    pub identity: u64,
 }
 
-/// What an address that is no pod's is.
+impl Peer {
+    /// A pod, by identity.
+    #[inline(always)]
+    pub const fn pod(identity: u64) -> Self {
+        Self { range: Range::Pod, identity }
+    }
+
+    /// Something else.
+    #[inline(always)]
+    pub const fn of(range: Range) -> Self {
+        Self { range, identity: UNKNOWN }
+    }
+}
+
+/// What kind of address it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Range {
     /// The rest of the world.
@@ -30,6 +46,8 @@ pub enum Range {
     /// Not for tenants: link-local (metadata), multicast, loopback, the
     /// Kubernetes API, and what the operator names.
     Reserved = 4,
+    /// A pod's; never in the maps of ranges.
+    Pod = 5,
 }
 
 impl Range {
@@ -63,44 +81,44 @@ pub enum Rule {
 /// What becomes of a packet that a pod sends to `peer`.
 #[inline(always)]
 pub const fn from_pod(own: u64, peer: Peer) -> Rule {
-    match (own, peer) {
+    match (own, peer.range) {
         (UNKNOWN, _) => Rule::Drop,
-        (SYSTEM, Peer::Pod(SYSTEM)) => Rule::Pass(Class::Cluster),
-        (SYSTEM, Peer::Pod(_)) => Rule::Ask(Class::Cluster),
-        (SYSTEM, Peer::Range(Range::Internet | Range::Reserved)) => Rule::Pass(Class::Internet),
-        (SYSTEM, Peer::Range(Range::Node)) => Rule::Pass(Class::Node),
-        (SYSTEM, Peer::Range(Range::Service | Range::Vacant)) => Rule::Pass(Class::Cluster),
-        (_, Peer::Pod(UNKNOWN)) => Rule::Drop,
-        (_, Peer::Pod(SYSTEM)) => Rule::Limited(Class::Cluster),
-        (_, Peer::Pod(other)) if other == own => Rule::Pass(Class::Workspace),
-        (_, Peer::Pod(_)) => Rule::Drop,
-        (_, Peer::Range(Range::Internet)) => Rule::Pass(Class::Internet),
+        (SYSTEM, Range::Pod) if peer.identity == SYSTEM => Rule::Pass(Class::Cluster),
+        (SYSTEM, Range::Pod) => Rule::Ask(Class::Cluster),
+        (SYSTEM, Range::Internet | Range::Reserved) => Rule::Pass(Class::Internet),
+        (SYSTEM, Range::Service | Range::Vacant) => Rule::Pass(Class::Cluster),
+        (SYSTEM, Range::Node) => Rule::Pass(Class::Node),
+        (_, Range::Pod) if peer.identity == own => Rule::Pass(Class::Workspace),
+        (_, Range::Pod) if peer.identity == SYSTEM => Rule::Limited(Class::Cluster),
+        (_, Range::Pod) => Rule::Drop,
+        (_, Range::Internet) => Rule::Pass(Class::Internet),
         // Which pod it reaches is not known yet: that pod's program decides, and
         // it sees the sender's own address.
-        (_, Peer::Range(Range::Service)) => Rule::Pass(Class::Cluster),
+        (_, Range::Service) => Rule::Pass(Class::Cluster),
         // Kubelet's probes are answered, and nothing else is said to a node.
-        (_, Peer::Range(Range::Node)) => Rule::Limited(Class::Node),
-        (_, Peer::Range(Range::Vacant | Range::Reserved)) => Rule::Drop,
+        (_, Range::Node) => Rule::Limited(Class::Node),
+        (_, Range::Vacant | Range::Reserved) => Rule::Drop,
     }
 }
 
 /// What becomes of a packet that `peer` sends to a pod.
 #[inline(always)]
 pub const fn to_pod(own: u64, peer: Peer) -> Rule {
-    match (own, peer) {
-        (UNKNOWN, _) | (_, Peer::Pod(UNKNOWN)) => Rule::Drop,
-        (SYSTEM, Peer::Pod(SYSTEM)) => Rule::Pass(Class::Cluster),
-        (SYSTEM, Peer::Pod(_)) => Rule::Limited(Class::Cluster),
-        (_, Peer::Pod(SYSTEM)) => Rule::Ask(Class::Cluster),
-        (_, Peer::Pod(other)) if other == own => Rule::Pass(Class::Workspace),
-        (_, Peer::Pod(_)) => Rule::Drop,
-        (_, Peer::Range(Range::Internet)) => Rule::Pass(Class::Internet),
+    match (own, peer.range) {
+        (UNKNOWN, _) => Rule::Drop,
+        (_, Range::Pod) if peer.identity == UNKNOWN => Rule::Drop,
+        (SYSTEM, Range::Pod) if peer.identity == SYSTEM => Rule::Pass(Class::Cluster),
+        (SYSTEM, Range::Pod) => Rule::Limited(Class::Cluster),
+        (_, Range::Pod) if peer.identity == SYSTEM => Rule::Ask(Class::Cluster),
+        (_, Range::Pod) if peer.identity == own => Rule::Pass(Class::Workspace),
+        (_, Range::Pod) => Rule::Drop,
+        (_, Range::Internet) => Rule::Pass(Class::Internet),
         // A service's address is a source only where the node put it back into
         // an answer: pods can't send from it.
-        (_, Peer::Range(Range::Service)) => Rule::Pass(Class::Cluster),
-        (SYSTEM, Peer::Range(Range::Node)) => Rule::Pass(Class::Node),
-        (_, Peer::Range(Range::Node)) => Rule::Ask(Class::Node),
-        (_, Peer::Range(Range::Vacant | Range::Reserved)) => Rule::Drop,
+        (_, Range::Service) => Rule::Pass(Class::Cluster),
+        (SYSTEM, Range::Node) => Rule::Pass(Class::Node),
+        (_, Range::Node) => Rule::Ask(Class::Node),
+        (_, Range::Vacant | Range::Reserved) => Rule::Drop,
     }
 }
 

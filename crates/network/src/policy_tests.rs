@@ -6,15 +6,15 @@ const OTHER: u64 = 8;
 
 /// Every peer, once.
 const PEERS: [Peer; 9] = [
-    Peer::Pod(UNKNOWN),
-    Peer::Pod(SYSTEM),
-    Peer::Pod(OWN),
-    Peer::Pod(OTHER),
-    Peer::Range(Range::Internet),
-    Peer::Range(Range::Vacant),
-    Peer::Range(Range::Service),
-    Peer::Range(Range::Node),
-    Peer::Range(Range::Reserved),
+    Peer::pod(UNKNOWN),
+    Peer::pod(SYSTEM),
+    Peer::pod(OWN),
+    Peer::pod(OTHER),
+    Peer::of(Range::Internet),
+    Peer::of(Range::Vacant),
+    Peer::of(Range::Service),
+    Peer::of(Range::Node),
+    Peer::of(Range::Reserved),
 ];
 
 fn check(own: u64, rules: fn(u64, Peer) -> Rule, expected: [Rule; 9]) {
@@ -85,7 +85,7 @@ fn a_system_pod_sends_anywhere() {
     for peer in PEERS {
         assert!(matches!(from_pod(SYSTEM, peer), Rule::Pass(_) | Rule::Ask(_)), "{peer:?}");
     }
-    assert_eq!(from_pod(SYSTEM, Peer::Pod(OWN)), Rule::Ask(Cluster));
+    assert_eq!(from_pod(SYSTEM, Peer::pod(OWN)), Rule::Ask(Cluster));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn an_unknown_pod_talks_to_nobody() {
 #[test]
 fn what_is_said_between_workspaces_is_refused_at_both_ends() {
     for rules in [from_pod, to_pod] {
-        assert_eq!(rules(OWN, Peer::Pod(OTHER)), Rule::Drop);
+        assert_eq!(rules(OWN, Peer::pod(OTHER)), Rule::Drop);
     }
 }
 
