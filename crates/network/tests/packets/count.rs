@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -65,17 +64,18 @@ fn stream(from: &Namespace, to: &Namespace, at: SocketAddr, bytes: usize) {
     });
 }
 
-/// Sends datagrams and waits for each hundred to arrive, so that none is lost.
+/// Sends datagrams and waits for each twenty to arrive: the receiver has room for
+/// so many, so that none is lost.
 fn datagrams(from: &Namespace, to: &Namespace, at: SocketAddr, count: usize, size: usize) {
     let server = to.enter(|| UdpSocket::bind(at).unwrap());
-    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let client = from.enter(|| UdpSocket::bind(any).unwrap());
     let (block, mut buffer) = (vec![2; size], vec![0; size]);
     for sent in 0..count {
         client.send_to(&block, at).unwrap();
-        if sent % 100 == 99 {
-            (0..100).for_each(|_| assert_eq!(server.recv(&mut buffer).unwrap(), size));
+        if sent % 20 == 19 {
+            (0..20).for_each(|_| assert_eq!(server.recv(&mut buffer).unwrap(), size));
         }
     }
 }
@@ -158,10 +158,9 @@ fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
         let (before, queues_before) = quiet(world, &node);
         let mut node = Some(node);
 
-        let finished = AtomicBool::new(false);
         let mut lives = 0;
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let traffic = scope.spawn(|| {
                 thread::scope(|both| {
                     both.spawn(|| stream(&red.namespace, internet, outside(INTERNET, 80), 24 * MIB));
                     both.spawn(|| stream(&red.namespace, internet, outside(INTERNET6, 81), 24 * MIB));
@@ -172,9 +171,8 @@ fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
                 stream(&red_two.namespace, &red.namespace, red.at6(85), 16 * MIB);
                 datagrams(&red.namespace, internet, outside(INTERNET, 86), 3000, 1400);
                 datagrams(internet, &red.namespace, red.at6(87), 3000, 1200);
-                finished.store(true, Ordering::SeqCst);
             });
-            while !finished.load(Ordering::SeqCst) || lives < 3 {
+            while !traffic.is_finished() || lives < 3 {
                 drop(node.take());
                 thread::sleep(Duration::from_millis(20));
                 let mut again = Node::open(&world.config).unwrap();
@@ -189,7 +187,7 @@ fn a_hundred_megabytes_are_counted_exactly_while_the_agent_comes_and_goes() {
         let [sent, passed] = [0, 1].map(|way| since(after[way], before[way]));
         let queues = [0, 1].map(|way| since(queues_after[way], queues_before[way]));
         assert_eq!([sent, passed], queues, "the programs, and the kernel's queues");
-        assert!(sent.bytes > 80 * MIB as u64 && passed.bytes > 48 * MIB as u64, "{sent:?} {passed:?}");
+        assert!(sent.bytes > 70_000_000 && passed.bytes > 50_000_000, "{sent:?} {passed:?}");
 
         let counts = reading(&node, "red");
         // Both ends of the same traffic say the same.
