@@ -39,6 +39,8 @@ enum Task {
         #[arg(long)]
         cache: Option<PathBuf>,
     },
+    /// Build the kernel half of the network into target/ebpf/network.o
+    Ebpf,
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -56,6 +58,7 @@ fn main() -> anyhow::Result<()> {
             benches::run(5)
         }
         Task::Desktop { output, cache } => desktop(output, cache),
+        Task::Ebpf => run(ebpf()),
         Task::Bench { rounds } => benches::run(rounds),
     }
 }
@@ -72,6 +75,14 @@ fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
     })?;
     println!("{} ({:.1} s)", folder.display(), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The kernel half has another compiler; the network's tests load what this
+/// writes.
+fn ebpf() -> Command {
+    let mut command = Command::new("crates/network-ebpf/build.sh");
+    command.arg("target/ebpf/network.o");
+    command
 }
 
 fn cargo(words: &[&str]) -> Command {
@@ -110,6 +121,7 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))?;
+    run(ebpf())?;
     run(cargo(&["test", "--release", "--workspace"]))?;
     // The page itself is compiled for this machine only to be looked at.
     run(cargo(&["clippy", "--release", "--package=frontend", "--features=browser", "--", "-D", "warnings"]))?;
