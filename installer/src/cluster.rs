@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::kubeadm::{
-    DNS_ADDRESS, FRONT_ADDRESS, GATEWAY_ADDRESS, KUBERNETES_VERSION, POD_CIDR, SERVER_ADDRESS, SERVICE_CIDR,
+    DNS_ADDRESS, FRONT_ADDRESS, GATEWAY_ADDRESS, KUBERNETES_ADDRESS, KUBERNETES_VERSION, POD_CIDR,
+    SERVER_ADDRESS, SERVICE_CIDR,
 };
 use crate::record::{Directory, Record};
 
@@ -46,9 +47,11 @@ pub fn manifest_values(record: &Record) -> BTreeMap<String, String> {
         ("FRONT_ADDRESS", FRONT_ADDRESS.to_string()),
         ("GATEWAY_ADDRESS", GATEWAY_ADDRESS.to_string()),
         ("HTTPS_PORT", record.ports.https.to_string()),
+        ("KUBERNETES_ADDRESS", KUBERNETES_ADDRESS.to_string()),
         ("KUBERNETES_VERSION", KUBERNETES_VERSION.to_string()),
         ("NODE_CIDR", format!("{}/24", record.gateway())),
         ("POD_CIDR", POD_CIDR.to_string()),
+        ("POOL_CIDR", format!("10.213.{}.192/26", record.subnet)),
         ("POOL_FIRST", first.to_string()),
         ("POOL_LAST", last.to_string()),
         ("REGISTRY_LISTEN", format!("{first_node}:5000")),

@@ -15,6 +15,8 @@ pub const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 pub const POD_CIDR: &str = "10.244.0.0/16";
 /// Services' addresses.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+/// The service address of the Kubernetes API: the range's first.
+pub const KUBERNETES_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// The service address of the cluster's DNS.
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The service address of the default gateway, which DNS gives for apps' hosts.

@@ -253,14 +253,15 @@ pub fn free_space(path: &Path) -> Result<u64> {
     Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }
 
-/// Those of `programs` that are not on the path, as (program, package).
+/// Those of `programs` that are not on the path, or not at theirs, as (program,
+/// package).
 pub fn missing_programs(programs: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     programs
         .iter()
-        .filter(|(name, _)| !folders.iter().any(|folder| folder.join(name).is_file()))
+        .filter(|(name, _)| !folders.iter().any(|folder| folder.join(name).exists()))
         .copied()
         .collect()
 }

@@ -1,9 +1,10 @@
 //! The agent: one on every node, for what a node needs that only it can do.
 //!
-//! [`cni`] keeps the node's network configuration, and [`usage`] measures what
-//! pods use and brings it to the server.
+//! [`cni`] keeps the node's network configuration, [`network`] tells the kernel who
+//! is where, and [`usage`] measures what pods use and brings it to the server.
 
 mod cni;
+mod network;
 mod usage;
 
 use std::net::SocketAddr;
@@ -25,6 +26,28 @@ pub struct Arguments {
     /// The addresses of all pods of the cluster, which see each other unmasked
     #[arg(long)]
     cluster_pods: String,
+    /// The addresses of services, and of LoadBalancers
+    #[arg(long, value_name = "CIDR")]
+    services: Vec<String>,
+    /// What tenants may not reach besides nodes: the service of the Kubernetes API
+    #[arg(long, value_name = "CIDR")]
+    reserved: Vec<String>,
+    /// Where programs and counters in the kernel are kept
+    #[arg(long, default_value = "/sys/fs/bpf")]
+    bpffs: PathBuf,
+    /// The network's programs
+    #[arg(long, default_value = "/usr/lib/atoll/network.o")]
+    network_program: PathBuf,
+    /// Where the CNI plugin finds them, as this process sees it; on the node it is
+    /// the same path
+    #[arg(long, default_value = "/var/lib/atoll/agent/network.o")]
+    network_program_on_node: PathBuf,
+    /// The CNI plugin
+    #[arg(long, default_value = "/usr/bin/atoll-cni")]
+    cni_plugin: PathBuf,
+    /// Where the container runtime finds it, as this process sees it
+    #[arg(long, default_value = "/opt/cni/bin/atoll-cni")]
+    cni_plugin_on_node: PathBuf,
     /// The node's cgroups
     #[arg(long, default_value = "/sys/fs/cgroup")]
     cgroups: PathBuf,
@@ -45,9 +68,12 @@ pub async fn run(
     arguments: Arguments,
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    // Before the CNI chain names the plugin.
+    let path = network::DataPath::open(&arguments)?;
     tokio::select! {
         () = stopped => Ok(()),
         result = cni::run(client.clone(), &arguments) => result,
-        result = usage::run(client.clone(), &arguments) => result,
+        result = network::run(client.clone(), &arguments, &path) => result,
+        result = usage::run(client.clone(), &arguments, &path) => result,
     }
 }

@@ -100,6 +100,15 @@ impl Recorder {
         metered.memory_bytes = sample.memory_bytes.unwrap_or(0);
     }
 
+    /// Takes note of a pod's last counters, when the pod itself is not known any
+    /// more; one that never was is not metered.
+    pub fn see_ended(&mut self, uid: &str, sample: &Sample, now: u64) {
+        if let Some(metered) = self.pods.get(uid).filter(|metered| !metered.ended) {
+            let pod = metered.pod.clone();
+            self.see(&pod, sample, now);
+        }
+    }
+
     /// Takes note that a pod has ended; what it held until now counts.
     pub fn end(&mut self, uid: &str, now: u64) {
         if let Some(metered) = self.pods.get_mut(uid).filter(|metered| !metered.ended) {

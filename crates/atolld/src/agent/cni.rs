@@ -63,7 +63,7 @@ fn ensure(arguments: &Arguments, ranges: &[String]) -> anyhow::Result<()> {
     masquerade(&arguments.cluster_pods)?;
     // Last, because pods start as soon as it is there.
     let path = arguments.cni.join(FILE);
-    let text = serde_json::to_vec_pretty(&configuration(ranges))?;
+    let text = serde_json::to_vec_pretty(&configuration(ranges, &plugin(arguments)))?;
     if std::fs::read(&path).is_ok_and(|old| old == text) {
         return Ok(());
     }
@@ -78,9 +78,17 @@ fn write_atomically(path: &Path, text: &[u8]) -> anyhow::Result<()> {
     std::fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))
 }
 
+/// The last of the chain: what judges and counts.
+fn plugin(arguments: &Arguments) -> Value {
+    network::Node::cni_entry(&network::Config {
+        bpffs: arguments.bpffs.clone(),
+        program: arguments.network_program_on_node.clone(),
+    })
+}
+
 /// The CNI chain: a point-to-point link for each pod, so that pods share no
-/// link layer they could spoof on, and host ports.
-fn configuration(ranges: &[String]) -> Value {
+/// link layer they could spoof on, host ports, and our own plugin.
+fn configuration(ranges: &[String], plugin: &Value) -> Value {
     let ranges: Vec<Value> = ranges.iter().map(|range| json!([{ "subnet": range }])).collect();
     json!({
         "cniVersion": "1.0.0",
@@ -90,7 +98,8 @@ fn configuration(ranges: &[String]) -> Value {
                 "type": "ptp",
                 "ipam": { "type": "host-local", "ranges": ranges, "routes": [{ "dst": "0.0.0.0/0" }] }
             },
-            { "type": "portmap", "capabilities": { "portMappings": true } }
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+            plugin
         ]
     })
 }
@@ -129,9 +138,10 @@ mod tests {
 
     #[test]
     fn the_chain_gives_addresses_of_the_nodes_own_range() {
-        let text = configuration(&["10.244.3.0/24".into()]);
+        let text = configuration(&["10.244.3.0/24".into()], &json!({ "type": "atoll-cni" }));
         assert_eq!(text["plugins"][0]["type"], "ptp");
         assert_eq!(text["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.3.0/24");
+        assert_eq!(text["plugins"][2]["type"], "atoll-cni", "it judges what the others made");
         assert!(text["plugins"][0].get("ipMasq").is_none(), "sources must stay visible");
     }
 

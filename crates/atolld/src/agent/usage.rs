@@ -3,7 +3,7 @@
 //! A tick every few seconds looks at the cgroups; a minute that is over is written
 //! down before it is sent, and sent until it was taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::Arguments;
+use super::network::DataPath;
 use crate::server::ingest;
 
 /// How often pods are looked at. What a pod uses between the last look and its
@@ -43,7 +44,7 @@ const MOST: usize = 20_000;
 const SERVER: &str = "server.atoll-system.svc";
 
 /// Measures and sends until a watch ends.
-pub async fn run(client: Client, arguments: &Arguments) -> anyhow::Result<()> {
+pub async fn run(client: Client, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
     let own = watcher::Config::default().fields(&format!("spec.nodeName={}", arguments.node));
     let (pods, keep_pods) = watch::<Pod>(Api::all(client.clone()), own);
     let labelled = watcher::Config::default().labels(WORKSPACE_LABEL);
@@ -51,7 +52,7 @@ pub async fn run(client: Client, arguments: &Arguments) -> anyhow::Result<()> {
     let (workspaces, keep_workspaces) = watch::<Workspace>(Api::all(client), watcher::Config::default());
     let known = Known { pods, namespaces, workspaces };
     tokio::select! {
-        result = measure(known, arguments) => result,
+        result = measure(known, arguments, path) => result,
         () = keep_pods => bail!("the watch of pods ended"),
         () = keep_namespaces => bail!("the watch of namespaces ended"),
         () = keep_workspaces => bail!("the watch of workspaces ended"),
@@ -124,7 +125,7 @@ fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn measure(known: Known, arguments: &Arguments) -> anyhow::Result<()> {
+async fn measure(known: Known, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
     known.ready().await?;
     let hierarchy = Hierarchy::find(&arguments.cgroups)
         .with_context(|| format!("{} holds no cgroups", arguments.cgroups.display()))?;
@@ -145,7 +146,12 @@ async fn measure(known: Known, arguments: &Arguments) -> anyhow::Result<()> {
     loop {
         ticks.tick().await;
         let time = now();
-        look(&mut recorder, &known, &hierarchy, time);
+        let gone = look(&mut recorder, &known, &hierarchy, path, time)?;
+        if !gone.is_empty() {
+            // Safe before the kernel forgets it.
+            file::save(&state, &recorder)?;
+            gone.iter().try_for_each(|uid| path.forget(uid))?;
+        }
         if time / 60_000 <= minute {
             continue;
         }
@@ -170,20 +176,40 @@ async fn measure(known: Known, arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn look(recorder: &mut Recorder, known: &Known, hierarchy: &Hierarchy, time: u64) {
+/// Takes note of what all pods have used; returns those whose final counts were
+/// taken.
+fn look(
+    recorder: &mut Recorder,
+    known: &Known,
+    hierarchy: &Hierarchy,
+    path: &DataPath,
+    time: u64,
+) -> anyhow::Result<Vec<String>> {
     let metered = known.metered();
+    let mut counters = path.counters()?;
     for pod in metered.values() {
-        // It has no cgroup yet, or none any more.
-        let Some(usage) = hierarchy.usage(&pod.uid) else { continue };
-        let sample = Sample {
-            counters: BTreeMap::from([(Meter::CpuMicroseconds, usage.cpu_microseconds)]),
-            memory_bytes: Some(usage.memory_bytes),
-        };
+        let mut sample =
+            Sample { counters: counters.remove(&pod.uid).unwrap_or_default(), memory_bytes: None };
+        // It may have no cgroup yet, or none any more.
+        if let Some(usage) = hierarchy.usage(&pod.uid) {
+            sample.counters.insert(Meter::CpuMicroseconds, usage.cpu_microseconds);
+            sample.memory_bytes = Some(usage.memory_bytes);
+        }
         recorder.see(pod, &sample, time);
     }
-    for uid in recorder.running().iter().filter(|uid| !metered.contains_key(*uid)) {
-        recorder.end(uid, time);
+    let alive: BTreeSet<String> = known.pods.state().iter().filter_map(|pod| pod.uid()).collect();
+    let ended = path.ended(&alive)?;
+    for (uid, counters) in &ended {
+        // What went by after the last look.
+        recorder.see_ended(uid, &Sample { counters: counters.clone(), memory_bytes: None }, time);
     }
+    for uid in recorder.running().iter().filter(|uid| !metered.contains_key(*uid)) {
+        // Its link may still be there, and with it counts.
+        if !counters.contains_key(uid) || ended.contains_key(uid) {
+            recorder.end(uid, time);
+        }
+    }
+    Ok(ended.into_keys().collect())
 }
 
 fn connector(folder: &Path) -> anyhow::Result<TlsConnector> {

@@ -3,7 +3,8 @@
 //!
 //! The Containerfile's comments say what its context gets beside the folder's
 //! own files: `# name:` the image's full name, `# packages:` Debian packages,
-//! found as `rootfs.tar` (`-package` leaves one out), `# programs:` parts, whose programs are found in `bin/`.
+//! found as `rootfs.tar` (`-package` leaves one out), `# programs:` parts, whose
+//! programs are found in `bin/`, `# files:` parts, found as they are in `files/`.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -31,6 +32,7 @@ struct Recipe {
     names: Vec<String>,
     packages: Packages,
     programs: Vec<String>,
+    files: Vec<String>,
 }
 
 impl Recipe {
@@ -52,6 +54,7 @@ impl Recipe {
                 }
                 "packages" => recipe.packages.add(rest),
                 "programs" => recipe.programs.extend(words),
+                "files" => recipe.files.extend(words),
                 _ => {}
             }
         }
@@ -130,6 +133,10 @@ impl Builder<'_> {
         for program in &recipe.programs {
             programs.push(self.part(program, &file, 1)?);
         }
+        let mut files = Vec::new();
+        for part in &recipe.files {
+            files.push(self.part(part, &file, 1)?);
+        }
         let rootfs = match recipe.packages.is_empty() {
             true => None,
             false => Some(self.debian("rootfs", &name, &recipe.packages)?),
@@ -137,13 +144,13 @@ impl Builder<'_> {
         let mut key = Key::new("container 2")
             .with("architecture", oci::this_architecture())
             .with_folder("context", dir)?;
-        for part in programs.iter().chain(&rootfs) {
+        for part in programs.iter().chain(&files).chain(&rootfs) {
             // The content, not the inputs: the same program has the same image.
             key = key.with("part", part.tree.hex());
         }
         let key = key.finish();
         let part = self.parts.get(&format!("container-{name}"), &key, |into| {
-            self.build_container(&name, dir, &programs, rootfs.as_ref(), into)
+            self.build_container(&name, dir, &programs, &files, rootfs.as_ref(), into)
         })?;
         let mut names = Vec::new();
         for full in &recipe.names {
@@ -176,6 +183,7 @@ impl Builder<'_> {
         name: &str,
         dir: &Path,
         programs: &[Part],
+        files: &[Part],
         rootfs: Option<&Part>,
         into: &Path,
     ) -> Result<()> {
@@ -189,6 +197,9 @@ impl Builder<'_> {
         std::fs::create_dir_all(&bin).on("making", &bin)?;
         for part in programs {
             collect_programs(&part.checked()?, &bin)?;
+        }
+        for part in files {
+            copy_folder(&part.checked()?, &context.path().join("files"))?;
         }
         if let Some(rootfs) = rootfs {
             let path = context.path().join("rootfs.tar");
@@ -305,14 +316,14 @@ fn take_in(pushed: &Path, into: &Path, name: &str) -> Result<()> {
 /// Copies a folder of the checkout with modes that don't depend on who has it.
 pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(to).on("making", to)?;
     for entry in std::fs::read_dir(from).on("reading", from)? {
         let entry = entry.on("reading", from)?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         let meta = from.metadata().on("reading", &from)?;
         if meta.is_dir() {
-            std::fs::create_dir_all(&to).on("making", &to)?;
-            crate::image::blobs::set_mode(&to, 0o755)?;
             copy_folder(&from, &to)?;
+            crate::image::blobs::set_mode(&to, 0o755)?;
         } else {
             std::fs::copy(&from, &to).on("writing", &to)?;
             let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };

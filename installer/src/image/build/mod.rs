@@ -54,6 +54,30 @@ pub const REQUIRED_PACKAGES: &[RequiredPackage] = &[
         command: "python3",
         purpose: "Go's toolchain, where the machine has none that is new enough",
     },
+    // Debian's compiler stays behind rustup's on the path: these are known by
+    // their files.
+    RequiredPackage {
+        package: "rustc-web",
+        command: "/usr/bin/rustc",
+        purpose: "the desktop and the network's programs, for other targets",
+    },
+    RequiredPackage {
+        package: "rust-web-src",
+        command: "/usr/lib/rustlib/src/rust/library",
+        purpose: "the desktop's standard library",
+    },
+    RequiredPackage { package: "lld-22", command: "wasm-ld-22", purpose: "linking the desktop" },
+    RequiredPackage {
+        package: "libstd-rust-web-dev-bpf",
+        command: "/usr/lib/rustlib/bpfel-unknown-none",
+        purpose: "the network's programs",
+    },
+    RequiredPackage { package: "llvm-22", command: "llvm-ar-22", purpose: "the network's programs" },
+    RequiredPackage {
+        package: "llvm-22-dev",
+        command: "/usr/lib/llvm-22/include/llvm-c",
+        purpose: "building the linker of the network's programs",
+    },
 ];
 
 /// What to build, from what, into where.
@@ -196,6 +220,9 @@ impl Builder<'_> {
             "debian" => self.node_base(),
             "manifests" => self.manifests(),
             "atolld" => self.atolld(),
+            "desktop" => self.desktop(),
+            "network" => self.network(),
+            "templates" => self.templates(),
             "pause" => self.pause(),
             _ => match go::SETS.iter().find(|set| set.part == name) {
                 Some(set) => self.go_programs(set),
@@ -203,7 +230,7 @@ impl Builder<'_> {
                     file: file.to_owned(),
                     line,
                     why: format!(
-                        "there is no part {name:?}: there are debian, manifests, images-<group>, atolld, pause, {}",
+                        "there is no part {name:?}: there are debian, manifests, images-<group>, atolld, desktop, network, templates, pause, {}",
                         go::SETS.iter().map(|s| s.part).collect::<Vec<_>>().join(", ")
                     ),
                 }),
