@@ -77,7 +77,7 @@ impl Shown {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "front's certificate can't be renewed; the old one goes on")
+                tracing::error!(%error, "front's certificate can't be renewed; the old one goes on");
             }
         }
     }

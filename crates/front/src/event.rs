@@ -30,9 +30,13 @@ impl Lines {
         self.buffer.extend_from_slice(piece);
         if self.buffer.len() > MOST { Err(TooLong) } else { Ok(()) }
     }
+}
 
-    /// The next whole line, its newline included.
-    pub fn next(&mut self) -> Option<Bytes> {
+impl Iterator for Lines {
+    type Item = Bytes;
+
+    /// The next whole line, its newline included; None: none is whole yet.
+    fn next(&mut self) -> Option<Bytes> {
         match self.buffer.get(self.searched..)?.iter().position(|byte| *byte == b'\n') {
             Some(offset) => {
                 let line = self.buffer.split_to(self.searched + offset + 1);
@@ -187,7 +191,7 @@ mod tests {
         let mut got = Vec::new();
         for piece in ["{\"a\"", ":1}", "\n{\"b\":2}\n{", "}", "\n"] {
             lines.push(piece.as_bytes()).unwrap();
-            got.extend(std::iter::from_fn(|| lines.next()));
+            got.extend(lines.by_ref());
         }
         assert_eq!(got, ["{\"a\":1}\n", "{\"b\":2}\n", "{}\n"]);
         assert!(lines.next().is_none());

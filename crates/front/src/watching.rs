@@ -175,7 +175,7 @@ impl Watching {
             let _ = self.to.send(Err(error.into())).await;
             return Next::End;
         }
-        while let Some(line) = lines.next() {
+        for line in lines.by_ref() {
             let Some(event) = Event::parse(&line) else {
                 tracing::warn!(account = self.claims.account, "an event of the API server can't be read");
                 return Next::End;

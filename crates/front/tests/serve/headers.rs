@@ -287,7 +287,7 @@ async fn fronts_own_token_is_read_again() {
 }
 
 #[tokio::test]
-async fn nothing_is_decided_before_everything_is_known() {
+async fn metrics_are_served_where_tenants_do_not_come() {
     let world = World::new().await;
     let mut raw = tokio::net::TcpStream::connect(world.admin).await.unwrap();
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
