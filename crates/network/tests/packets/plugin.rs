@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use network::{Node, remove_all};
 use serde_json::json;
 
-use crate::world::{BRIEFLY, How, PATIENTLY, Way, World, in_a_world};
+use crate::world::{BRIEFLY, How, INTERNET, PATIENTLY, Way, World, in_a_world};
 
 fn neighbour(world: &World) -> Way<'_> {
     Way {
@@ -16,6 +16,11 @@ fn neighbour(world: &World) -> Way<'_> {
         target: world.red_two.at(80),
         at: (&world.red_two.namespace, world.red_two.at(80)),
     }
+}
+
+fn outward(world: &World) -> Way<'_> {
+    let target = std::net::SocketAddr::new(INTERNET.parse().unwrap(), 80);
+    Way { name: "the internet", how: How::OneWay, target, at: (&world.internet, target), ..neighbour(world) }
 }
 
 #[test]
@@ -94,10 +99,11 @@ fn deletion_closes_the_link_at_once_and_is_forgiving() {
         for pod in world.pods() {
             world.add(pod);
         }
-        assert!(neighbour(world).is_open(PATIENTLY));
+        assert!(neighbour(world).is_open(PATIENTLY) && outward(world).is_open(PATIENTLY));
         world.cni("DEL", &world.red, |_| ()).unwrap();
         world.cni("DEL", &world.red, |_| ()).unwrap();
         assert!(!neighbour(world).is_open(BRIEFLY), "the link is still there, but nobody's");
+        assert!(!outward(world).is_open(BRIEFLY), "the link is still there, but nobody's");
         // The agent may hear of the pod for a while yet.
         node.apply(&world.state()).unwrap();
         assert!(!neighbour(world).is_open(BRIEFLY));
