@@ -87,7 +87,7 @@ impl Network {
 pub fn run(environment: &Environment, input: &str) -> (Value, bool) {
     let network: Network = match serde_json::from_str(input) {
         Ok(network) => network,
-        Err(error) => return (failure("1.0.0", 6, format!("the network configuration: {error}")), false),
+        Err(error) => return (failure("1.0.0", 6, &format!("the network configuration: {error}")), false),
     };
     let version = network.cni_version.clone();
     if environment.command == "VERSION" {
@@ -95,7 +95,10 @@ pub fn run(environment: &Environment, input: &str) -> (Value, bool) {
     }
     if !VERSIONS.contains(&version.as_str()) {
         let known = VERSIONS.join(", ");
-        return (failure(&version, 1, format!("CNI {version} is not spoken here: there are {known}")), false);
+        return (
+            failure(&version, 1, &format!("CNI {version} is not spoken here: there are {known}")),
+            false,
+        );
     }
     let done = match environment.command.as_str() {
         "ADD" => add(environment, &network),
@@ -106,12 +109,12 @@ pub fn run(environment: &Environment, input: &str) -> (Value, bool) {
             let config = network.config();
             if Pins::find(&config.bpffs).is_none() || !config.program.is_file() {
                 let why = "the network's programs are not there: is the agent running on this node?";
-                return (failure(&version, 50, why.to_owned()), false);
+                return (failure(&version, 50, why), false);
             }
             Ok(Value::Null)
         }
         other => {
-            return (failure(&version, 4, format!("CNI_COMMAND {other:?} is not known")), false);
+            return (failure(&version, 4, &format!("CNI_COMMAND {other:?} is not known")), false);
         }
     };
     match done {
@@ -122,12 +125,12 @@ pub fn run(environment: &Environment, input: &str) -> (Value, bool) {
                 Error::Unprotected { .. } => 100,
                 _ => 101,
             };
-            (failure(&version, code, error.to_string()), false)
+            (failure(&version, code, &error.to_string()), false)
         }
     }
 }
 
-fn failure(version: &str, code: u32, why: String) -> Value {
+fn failure(version: &str, code: u32, why: &str) -> Value {
     json!({ "cniVersion": version, "code": code, "msg": format!("atoll-cni: {why}") })
 }
 

@@ -15,7 +15,7 @@ pub enum Error {
     },
     /// The kernel half can't be loaded.
     #[error(
-        "loading the network program {}: {why}; it needs Linux 6.6 or newer, and the rights CAP_BPF and CAP_NET_ADMIN",
+        "loading the network program {}: {why}; it needs Linux 6.6 or newer, and the rights CAP_SYS_ADMIN and CAP_NET_ADMIN",
         path.display()
     )]
     Load {

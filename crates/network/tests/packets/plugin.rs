@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use network::{Node, remove_all};
+use aya::programs::{SchedClassifier, TcAttachType};
+use network::{Class, Config, Direction, Node, remove_all};
 use serde_json::json;
 
-use crate::world::{BRIEFLY, How, PATIENTLY, Way, World, in_a_world};
+use crate::world::{BRIEFLY, How, INTERNET, PATIENTLY, Way, World, in_a_world};
 
 fn neighbour(world: &World) -> Way<'_> {
     Way {
@@ -16,6 +17,11 @@ fn neighbour(world: &World) -> Way<'_> {
         target: world.red_two.at(80),
         at: (&world.red_two.namespace, world.red_two.at(80)),
     }
+}
+
+fn outward(world: &World) -> Way<'_> {
+    let target = std::net::SocketAddr::new(INTERNET.parse().unwrap(), 80);
+    Way { name: "the internet", how: How::OneWay, target, at: (&world.internet, target), ..neighbour(world) }
 }
 
 #[test]
@@ -94,10 +100,11 @@ fn deletion_closes_the_link_at_once_and_is_forgiving() {
         for pod in world.pods() {
             world.add(pod);
         }
-        assert!(neighbour(world).is_open(PATIENTLY));
+        assert!(neighbour(world).is_open(PATIENTLY) && outward(world).is_open(PATIENTLY));
         world.cni("DEL", &world.red, |_| ()).unwrap();
         world.cni("DEL", &world.red, |_| ()).unwrap();
         assert!(!neighbour(world).is_open(BRIEFLY), "the link is still there, but nobody's");
+        assert!(!outward(world).is_open(BRIEFLY), "the link is still there, but nobody's");
         // The agent may hear of the pod for a while yet.
         node.apply(&world.state()).unwrap();
         assert!(!neighbour(world).is_open(BRIEFLY));
@@ -132,5 +139,53 @@ fn sandboxes_that_the_runtime_lost_are_collected() {
             .unwrap();
         let ended: Vec<_> = node.readings().unwrap().into_iter().map(|reading| reading.ended).collect();
         assert_eq!(ended, [false, true, true, true]);
+    });
+}
+
+#[test]
+fn pods_that_run_are_given_a_new_program_in_place_of_the_old() {
+    in_a_world(|world| {
+        let mut node = Node::open(&world.config).unwrap();
+        node.apply(&world.state()).unwrap();
+        for pod in world.pods() {
+            world.add(pod);
+        }
+        let running = || -> Vec<u32> {
+            let sides = [TcAttachType::Ingress, TcAttachType::Egress];
+            let programs = sides
+                .into_iter()
+                .flat_map(|side| SchedClassifier::query_tcx(&world.red.interface, side).unwrap().1);
+            programs.map(|program| program.id()).collect()
+        };
+        let first = running();
+        assert_eq!(first.len(), 2);
+        assert!(neighbour(world).is_open(PATIENTLY));
+        drop(node);
+
+        // Another build: how long an entry is fresh differs by a nanosecond.
+        let mut object = std::fs::read(&world.config.program).unwrap();
+        let fresh = 5_000_000_000_u64.to_le_bytes();
+        let places: Vec<_> = object
+            .windows(4)
+            .enumerate()
+            .filter(|(_, bytes)| *bytes == &fresh[..4])
+            .map(|(at, _)| at)
+            .collect();
+        assert!(!places.is_empty(), "the program has no such number");
+        places.into_iter().for_each(|at| object[at] += 1);
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { program: folder.path().join("network.o"), ..world.config.clone() };
+        std::fs::write(&config.program, object).unwrap();
+
+        let node = Node::open(&config).unwrap();
+        let second = running();
+        assert_eq!(second.len(), 2, "one program on each side");
+        assert!(second.iter().all(|id| !first.contains(id)), "{first:?} {second:?}");
+        assert!(neighbour(world).is_open(PATIENTLY));
+        let readings = node.readings().unwrap();
+        let red = readings.iter().find(|reading| reading.name == "red").unwrap();
+        assert_eq!(red.counts.get(Direction::Sent, Class::Workspace).packets, 2, "it counts on");
+        drop(Node::open(&config).unwrap());
+        assert_eq!(running(), second, "what runs already stays");
     });
 }

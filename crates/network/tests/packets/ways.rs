@@ -20,13 +20,19 @@ fn closed(world: &World) -> Vec<Way<'_>> {
     let direct = |name, how, namespace, target| way(name, how, target, (namespace, target));
     vec![
         direct("another workspace's pod", How::Tcp, &blue.namespace, blue.at(8080)),
-        direct("another workspace's pod, UDP", How::Udp, &blue.namespace, blue.at(8080)),
+        direct("another workspace's pod, UDP", How::OneWay, &blue.namespace, blue.at(8080)),
         direct("another workspace's pod, fragments", How::LargeUdp, &blue.namespace, blue.at(8080)),
         direct("another workspace's pod, IPv6", How::Tcp, &blue.namespace, blue.at6(8080)),
-        direct("another workspace's pod, IPv6, UDP", How::Udp, &blue.namespace, blue.at6(8080)),
+        direct("another workspace's pod, IPv6, UDP", How::OneWay, &blue.namespace, blue.at6(8080)),
         way(
             "another workspace's service",
             How::Tcp,
+            address(BLUE_SERVICE, 80),
+            (&blue.namespace, blue.at(8080)),
+        ),
+        way(
+            "another workspace's service, UDP",
+            How::OneWay,
             address(BLUE_SERVICE, 80),
             (&blue.namespace, blue.at(8080)),
         ),
@@ -38,16 +44,17 @@ fn closed(world: &World) -> Vec<Way<'_>> {
         ),
         way("the Kubernetes API's service", How::Tcp, address(API_SERVICE, 443), (host, address(NODE, 6443))),
         direct("the node", How::Tcp, host, address(NODE, 10250)),
-        direct("the node, UDP", How::Udp, host, address(NODE, 10250)),
+        direct("the node, UDP", How::OneWay, host, address(NODE, 10250)),
         direct("the node, IPv6", How::Tcp, host, address(NODE6, 10250)),
         direct("the node's end of the link", How::Tcp, host, address(GATEWAY, 10250)),
         direct("metadata", How::Tcp, host, address(METADATA, 80)),
+        direct("metadata, UDP", How::OneWay, host, address(METADATA, 80)),
         direct("a system pod's closed port", How::Tcp, &dns.namespace, dns.at(9153)),
-        direct("a system pod's closed port, UDP", How::Udp, &dns.namespace, dns.at(9153)),
+        direct("a system pod's closed port, UDP", How::OneWay, &dns.namespace, dns.at(9153)),
         direct("a system pod's closed port, IPv6", How::Tcp, &dns.namespace, dns.at6(9153)),
         from(
             red.at(53),
-            direct("a closed port from an open port's number", How::Udp, &dns.namespace, dns.at(9153)),
+            direct("a closed port from an open port's number", How::OneWay, &dns.namespace, dns.at(9153)),
         ),
         from(
             red.at(443),
@@ -71,7 +78,7 @@ fn closed(world: &World) -> Vec<Way<'_>> {
         Way {
             name: "from another workspace by an address of the pods' range that is nobody's",
             from: &stray.namespace,
-            ..direct("", How::Udp, &red.namespace, red.at(8080))
+            ..direct("", How::OneWay, &red.namespace, red.at(8080))
         },
     ]
 }

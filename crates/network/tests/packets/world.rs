@@ -147,6 +147,7 @@ const SERVICES: &str = "table ip services {
     chain prerouting { type nat hook prerouting priority dstnat;
         ip daddr 10.96.0.1 tcp dport 443 dnat to 198.51.100.1:6443
         ip daddr 10.96.0.10 udp dport 53 dnat to 10.244.0.14:53
+        ip daddr 10.96.0.20 udp dport 80 dnat to 10.244.0.13:8080
         ip daddr 10.96.0.20 tcp dport 80 dnat to 10.244.0.13:8080
         ip daddr 10.96.0.21 tcp dport 80 dnat to 10.244.0.12:8080
         ip daddr 198.51.100.1 tcp dport 30080 dnat to 10.244.0.13:8080
@@ -324,6 +325,8 @@ fn pod(host: &Namespace, kind: Kind) -> Pod {
 pub enum How {
     Tcp,
     Udp,
+    /// UDP that nobody answers: it is enough that it arrives.
+    OneWay,
     /// So large that it goes in fragments.
     LargeUdp,
     /// From an address that isn't the sender's; an answer can't come.
@@ -349,6 +352,7 @@ impl Way<'_> {
         match self.how {
             How::Tcp => self.tcp(patience),
             How::Udp => self.udp(64, true, patience),
+            How::OneWay => self.udp(64, false, patience),
             How::LargeUdp => self.udp(4000, true, patience),
             How::Spoofed => self.udp(64, false, patience),
         }
@@ -371,7 +375,7 @@ impl Way<'_> {
         }
         let Ok((_, sender)) = server.recv_from(&mut buffer) else { return false };
         if !answers {
-            return Some(sender.ip()) == self.source.map(|source| source.ip());
+            return self.source.is_none_or(|source| source.ip() == sender.ip());
         }
         server.send_to(&buffer, sender).is_ok()
             && client.recv_from(&mut buffer).is_ok_and(|(_, from)| from == self.target)
