@@ -45,7 +45,9 @@ pub fn Usage(workspace: String) -> impl IntoView {
                     }).collect_view()}
                 </select>
             </div>
-            {loaded(bill, "the bill", again, |bill| view! { <BillView bill=bill/> })}
+            {loaded(bill, "the bill", again, move |bill| {
+                view! { <BillView bill=bill is_over={back.get_untracked() > 0}/> }
+            })}
             <h2>"By object"</h2>
             {loaded(usage, "what was used", again, move |lines| view! { <Objects lines=lines currency=currency/> })}
         </Frame>
@@ -53,13 +55,13 @@ pub fn Usage(workspace: String) -> impl IntoView {
 }
 
 #[component]
-fn BillView(bill: Bill) -> impl IntoView {
+fn BillView(bill: Bill, is_over: bool) -> impl IntoView {
     let largest = bill.lines.iter().map(|line| line.charge_micros).max().unwrap_or_default().max(1);
     let currency = bill.currency.clone();
     let lines = bill.lines.clone();
     view! {
         <p class="total">
-            <span class="faint">"Charged so far"</span>
+            <span class="faint">{if is_over { "Charged" } else { "Charged so far" }}</span>
             <strong id="total">{money(bill.total_micros, &bill.currency)}</strong>
         </p>
         {(!lines.is_empty()).then(|| view! {
