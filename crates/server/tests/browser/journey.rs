@@ -207,9 +207,12 @@ async fn it_works_on_a_phone() {
         let name = place.rsplit('/').next().unwrap_or_default();
         browser.picture(&format!("phone-{name}")).await;
     }
+    // By touch, and out.
+    browser.goto(&site.url("/w/shop")).await;
     browser.click(".dock a[href='/w/shop/apps']").await;
     browser.shows("wiki-ada.atollapps.localhost").await;
     browser.click("#log-out").await;
     browser.shows("Log in to Atoll").await;
+    assert_eq!(browser.path().await, "/", "who comes next begins at the beginning");
     browser.close().await;
 }
