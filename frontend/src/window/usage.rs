@@ -22,11 +22,13 @@ pub fn Usage(workspace: String) -> impl IntoView {
     let again = RwSignal::new(0);
     let name = workspace.clone();
     let bill = load::<Bill>(move || {
-        (desktop.usage_changed.track(), again.track());
+        desktop.usage_changed.track();
+        again.track();
         Some(money_path(&name, "bill", month(back.get())))
     });
     let usage = load::<Vec<UsageLine>>(move || {
-        (desktop.usage_changed.track(), again.track());
+        desktop.usage_changed.track();
+        again.track();
         Some(money_path(&workspace, "usage", month(back.get())))
     });
     let currency = Memo::new(move |_| match &*bill.read() {
