@@ -53,7 +53,10 @@ impl Desktop {
         let path = || window().location().pathname().unwrap_or_default();
         let user = RwSignal::new(User::Asking);
         let workspaces_changed = RwSignal::new(0);
-        let workspaces = RwSignal::new(Load::Waiting);
+        let workspaces = load(move || {
+            workspaces_changed.track();
+            matches!(*user.read(), User::Somebody(_)).then(|| "/api/v1/workspaces".to_owned())
+        });
         let desktop = Self {
             user,
             place: RwSignal::new(Place::from_path(&path())),
@@ -65,11 +68,6 @@ impl Desktop {
             chosen: RwSignal::new(None),
         };
         provide_context(desktop);
-        let listed = load(move || {
-            workspaces_changed.track();
-            desktop.is_logged_in().then(|| "/api/v1/workspaces".to_owned())
-        });
-        Effect::new(move || workspaces.set(listed.get()));
         Effect::new(move || {
             if let Some(workspace) = desktop.place.read().workspace.clone() {
                 desktop.chosen.set(Some(workspace));
@@ -114,6 +112,13 @@ impl Desktop {
         if problem.status == 401 && self.is_logged_in_untracked() {
             self.user.set(User::Nobody { ended: true });
         }
+    }
+
+    /// Somebody has logged out: who comes next begins at the beginning.
+    pub fn left(self) {
+        self.user.set(User::Nobody { ended: false });
+        self.chosen.set(None);
+        self.go(Place::default());
     }
 
     pub fn is_logged_in(self) -> bool {

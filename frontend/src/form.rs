@@ -36,6 +36,16 @@ fn is_secret(name: &str) -> bool {
     ["password", "passwd", "secret", "token", "api_key", "apikey"].iter().any(|word| name.contains(word))
 }
 
+/// An input's name as people read it: `admin_password` is `Admin password`.
+pub fn label(name: &str) -> String {
+    let spaced = name.replace(['_', '-'], " ");
+    // Names in capitals are written so for programs.
+    let spaced = if spaced.chars().any(char::is_lowercase) { spaced } else { spaced.to_lowercase() };
+    let mut characters = spaced.trim().chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    first + characters.as_str()
+}
+
 /// What a field holds before anybody touched it: what can be seen and chosen is
 /// set to the default, a line of text stays empty and shows it as a hint.
 pub fn initial(input: &InputView) -> String {
@@ -132,6 +142,19 @@ mod tests {
         assert_eq!(initial(&input("boolean", Some("true"), false)), "true");
         assert_eq!(initial(&input("boolean", None, false)), "false");
         assert_eq!(initial(&input("string", Some("x"), false)), "");
+    }
+
+    #[test]
+    fn names_are_readable() {
+        for (name, text) in [
+            ("host", "Host"),
+            ("admin_password", "Admin password"),
+            ("DB-SIZE", "Db size"),
+            ("maxGiB", "MaxGiB"),
+            ("", ""),
+        ] {
+            assert_eq!(label(name), text);
+        }
     }
 
     #[test]

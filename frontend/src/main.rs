@@ -4,6 +4,9 @@
 //! Start at `shell.rs`; `desktop.rs` holds what all parts share, `live.rs` hears
 //! of changes, `window/` has one file for each window.
 
+// A component's properties are handed to it by value.
+#![allow(clippy::needless_pass_by_value)]
+
 mod client;
 mod desktop;
 mod icon;

@@ -214,7 +214,10 @@ impl AppState {
 /// An app's tile: the same letter and colour each time.
 #[component]
 pub fn Tile(#[prop(into)] name: String) -> impl IntoView {
-    let hue = name.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 8;
+    // FNV-1a, whose high bits are mixed best.
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hue = hash >> 29;
     let letter = name.chars().next().map(|letter| letter.to_uppercase().to_string());
     view! { <span class=format!("tile hue-{hue}") aria-hidden="true">{letter}</span> }
 }

@@ -175,8 +175,8 @@ fn Account() -> impl IntoView {
     let log_out = move |_| {
         spawn_local(async move {
             match client::act(Method::POST, "/api/v1/logout").await {
-                Ok(_) => desktop.user.set(User::Nobody { ended: false }),
-                Err(error) if error.status == 401 => desktop.user.set(User::Nobody { ended: false }),
+                Ok(_) => desktop.left(),
+                Err(error) if error.status == 401 => desktop.left(),
                 Err(error) => problem.set(Some(error)),
             }
         });

@@ -84,7 +84,8 @@ fn TokenForm() -> impl IntoView {
         if asking.get_untracked() {
             return;
         }
-        (problem.set(None), wrong.set(None));
+        problem.set(None);
+        wrong.set(None);
         let Some(session) = desktop.account() else { return };
         asking.set(true);
         let login = Login { account: session.account, password: password.get_untracked() };

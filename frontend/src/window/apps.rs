@@ -19,7 +19,8 @@ pub fn Apps(workspace: String) -> impl IntoView {
     let again = RwSignal::new(0);
     let name = workspace.clone();
     let apps = load::<Vec<AppView>>(move || {
-        (desktop.apps_changed.track(), again.track());
+        desktop.apps_changed.track();
+        again.track();
         Some(format!("/api/v1/workspaces/{name}/apps"))
     });
     // Kept here: the list is drawn anew whenever something changes.

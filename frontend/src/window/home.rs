@@ -18,7 +18,8 @@ pub fn Home(workspace: String) -> impl IntoView {
     let again = RwSignal::new(0);
     let name = workspace.clone();
     let apps = load::<Vec<AppView>>(move || {
-        (desktop.apps_changed.track(), again.track());
+        desktop.apps_changed.track();
+        again.track();
         Some(format!("/api/v1/workspaces/{name}/apps"))
     });
     let name = workspace.clone();

@@ -178,7 +178,7 @@ fn Input(entry: Entry) -> impl IntoView {
         }
     };
     let hint = input.default.clone().filter(|default| !default.is_empty());
-    let label = input.name.clone();
+    let label = form::label(&input.name);
     let required = input.required && hint.is_none();
     let inner = match control {
         Control::Switch => {

@@ -22,11 +22,13 @@ pub fn Usage(workspace: String) -> impl IntoView {
     let again = RwSignal::new(0);
     let name = workspace.clone();
     let bill = load::<Bill>(move || {
-        (desktop.usage_changed.track(), again.track());
+        desktop.usage_changed.track();
+        again.track();
         Some(money_path(&name, "bill", month(back.get())))
     });
     let usage = load::<Vec<UsageLine>>(move || {
-        (desktop.usage_changed.track(), again.track());
+        desktop.usage_changed.track();
+        again.track();
         Some(money_path(&workspace, "usage", month(back.get())))
     });
     let currency = Memo::new(move |_| match &*bill.read() {
@@ -45,7 +47,9 @@ pub fn Usage(workspace: String) -> impl IntoView {
                     }).collect_view()}
                 </select>
             </div>
-            {loaded(bill, "the bill", again, |bill| view! { <BillView bill=bill/> })}
+            {loaded(bill, "the bill", again, move |bill| {
+                view! { <BillView bill=bill is_over={back.get_untracked() > 0}/> }
+            })}
             <h2>"By object"</h2>
             {loaded(usage, "what was used", again, move |lines| view! { <Objects lines=lines currency=currency/> })}
         </Frame>
@@ -53,13 +57,13 @@ pub fn Usage(workspace: String) -> impl IntoView {
 }
 
 #[component]
-fn BillView(bill: Bill) -> impl IntoView {
+fn BillView(bill: Bill, is_over: bool) -> impl IntoView {
     let largest = bill.lines.iter().map(|line| line.charge_micros).max().unwrap_or_default().max(1);
     let currency = bill.currency.clone();
     let lines = bill.lines.clone();
     view! {
         <p class="total">
-            <span class="faint">"Charged so far"</span>
+            <span class="faint">{if is_over { "Charged" } else { "Charged so far" }}</span>
             <strong id="total">{money(bill.total_micros, &bill.currency)}</strong>
         </p>
         {(!lines.is_empty()).then(|| view! {

@@ -81,7 +81,8 @@ fn NewForm() -> impl IntoView {
         if making.get_untracked() {
             return;
         }
-        (problem.set(None), title_error.set(None));
+        problem.set(None);
+        title_error.set(None);
         let new = NewWorkspace {
             name: name.get_untracked().trim().to_owned(),
             display_name: title.get_untracked().trim().to_owned(),
@@ -98,7 +99,8 @@ fn NewForm() -> impl IntoView {
             match answer {
                 Ok(made) => {
                     desktop.workspaces_changed.update(|count| *count += 1);
-                    (name.try_set(String::new()), title.try_set(String::new()));
+                    name.try_set(String::new());
+                    title.try_set(String::new());
                     desktop.go(Place::new(Some(made.name), Window::Home));
                 }
                 Err(error) => {

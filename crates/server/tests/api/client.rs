@@ -161,7 +161,9 @@ pub async fn until(response: Response, what: &str) -> (String, axum::body::BodyD
     let mut stream = response.into_body().into_data_stream();
     let mut text = String::new();
     while !text.contains(what) {
-        let piece = stream.next().await.unwrap_or_else(|| panic!("the stream ended after {text:?}")).unwrap();
+        let piece = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+        let piece = piece.unwrap_or_else(|_| panic!("{what:?} did not come after {text:?}"));
+        let piece = piece.unwrap_or_else(|| panic!("the stream ended after {text:?}")).unwrap();
         text.push_str(std::str::from_utf8(&piece).unwrap());
     }
     (text, stream)

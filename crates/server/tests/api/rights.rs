@@ -36,10 +36,10 @@ async fn another_tenants_workspace_is_as_one_that_is_not_there() {
             let body = serde_json::json!({ "template": "wiki" });
             rig.ask(&method, &path.replace("WORKSPACE", workspace)).own().cookie(&cookie).json(&body).send()
         };
-        let (others, none) = (of("secret").await, of("nowhere").await);
+        let (others, none) = (of("secret").await, of("absent").await);
         assert_eq!(others.status, 404, "{method} {path}: {}", others.text);
         others.problem();
-        assert_eq!(others.text.replace("secret", "nowhere"), none.text, "{method} {path}");
+        assert_eq!(others.text.replace("secret", "absent"), none.text, "{method} {path}");
         assert_eq!(others.headers, none.headers);
         assert!(of("..").await.status == 404 && of("%2e%2e%2fshop").await.status == 404);
         let mine = of("shop").await;
