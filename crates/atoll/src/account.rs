@@ -59,7 +59,8 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
 }
 
 fn check(account: &str) -> anyhow::Result<()> {
-    Ok(tenancy::name::check(account)?)
+    api::names::check_workspace_name(account)
+        .map_err(|problem| anyhow::anyhow!("`{account}` can't be an account's name: {problem}"))
 }
 
 fn tell(password: Option<&SecretString>) {

@@ -55,6 +55,7 @@ pub fn up(common: &Common, up: &Up) -> anyhow::Result<ExitCode> {
     }
     println!("  apps        https://<app>.{}{}", api::names::APPS_DOMAIN, port(record.ports.https));
     println!("  kubernetes  export KUBECONFIG={}", common.place().directory().kubeconfig().display());
+    println!("  accounts    atoll account create NAME; atoll workspace create NAME --owner ACCOUNT");
     println!("  an app      atoll app install examples/hello.yaml");
     println!("  browsers    atoll trust");
     Ok(ExitCode::SUCCESS)
@@ -115,15 +116,9 @@ pub fn status(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     }
     let verdict = if status.ready { "ready" } else { "not ready" };
     println!("Cluster {} is {verdict}.", status.cluster.name);
-    println!("  desktop     https://{}{}", api::names::DESKTOP_HOST, port(record.ports.https));
-    if let Some(made) = password {
-        println!("  account     {}", account::ADMIN);
-        if let Some(password) = made {
-            println!("  password    {} (shown this once)", password.expose_secret());
-        }
-    }
+    println!("  desktop     https://{}{}", api::names::DESKTOP_HOST, port(status.cluster.ports.https));
     println!("  apps        https://<app>.{}{}", api::names::APPS_DOMAIN, port(status.cluster.ports.https));
-    println!("  kubernetes  https://127.0.0.1:{}", status.cluster.ports.api);
+    println!("  kubernetes  https://127.0.0.1:{}", status.cluster.ports.front);
     if !status.forwarding {
         println!("  ports       not forwarded: `atoll up` repairs it");
     }

@@ -258,6 +258,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         )
         .await;
     }
+    label(&context.client, &workspace).await?;
     let Some(namespace) = namespace_of(&context, &workspace).await? else {
         return Ok(Action::requeue(TRY_AGAIN));
     };
@@ -289,6 +290,19 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         Ok(())
     };
     status::write(&context.client, &workspace, Some(&namespace), outcome).await
+}
+
+/// Labels the workspace with its own name: front narrows lists by that label, of
+/// workspaces as of namespaces.
+async fn label(client: &Client, workspace: &Workspace) -> Result<(), Error> {
+    let name = workspace.name_any();
+    if workspace.labels().get(WORKSPACE_LABEL) == Some(&name) {
+        return Ok(());
+    }
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { WORKSPACE_LABEL: name } } }));
+    let patched = workspaces.patch(&name, &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(failed(format!("labelling workspace {name}")))
 }
 
 /// The workspace's namespace, made when there is none. It is noted in the status

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::names::WORKSPACE_LABEL;
 use api::usage::Meter;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod};
 use kube::api::Api;
@@ -147,7 +148,7 @@ fn watch<K>(
     client: &Client,
     changed: &Arc<Notify>,
     trim: impl Fn(&mut K) + Send + 'static,
-) -> (Store<K>, impl Future<Output = ()> + use<K>)
+) -> (Store<K>, BoxFuture<'static, ()>)
 where
     K: Resource<DynamicType = ()>
         + Clone
