@@ -249,14 +249,9 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         return Ok(Action::await_change());
     }
     let name = workspace.name_any();
-    if let Err(error) = name::check(&name) {
-        return status::write(
-            &context.client,
-            &workspace,
-            None,
-            Err(Problem::new("BadName", error.to_string())),
-        )
-        .await;
+    if let Err(problem) = api::names::check_workspace_name(&name) {
+        let problem = Problem::new("BadName", format!("`{name}` can't be a workspace's name: {problem}"));
+        return status::write(&context.client, &workspace, None, Err(problem)).await;
     }
     label(&context.client, &workspace).await?;
     let Some(namespace) = namespace_of(&context, &workspace).await? else {

@@ -13,8 +13,7 @@ use crate::parts::{Failure, Field, Frame, sentence};
 pub fn Access() -> impl IntoView {
     let desktop = Desktop::get();
     let account = move || desktop.account().map(|session| session.account).unwrap_or_default();
-    let origin = window().location().origin().unwrap_or_default();
-    let login = Signal::derive(move || format!("atoll login {origin} --account {}", account()));
+    let login = Signal::derive(move || format!("atoll login --account {}", account()));
     let kubeconfig =
         Signal::derive(move || format!("atoll kubeconfig --account {} > {}.conf", account(), account()));
     view! {
