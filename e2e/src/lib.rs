@@ -8,6 +8,9 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod machine;
+mod person;
+
+pub use person::Person;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -127,6 +130,28 @@ impl Cluster {
         run(self.kubectl_command().args(words))
     }
 
+    /// The programs in the kernel are detached while `work` runs, and the agent is
+    /// kept from putting them back; afterwards pods get them again.
+    pub fn without_data_path(&self, work: impl FnOnce()) {
+        let stop = r#"{"spec":{"template":{"spec":{"nodeSelector":{"atoll.dev/none":"true"}}}}}"#;
+        let start = r#"[{"op":"remove","path":"/spec/template/spec/nodeSelector"}]"#;
+        let agent = ["-n", "atoll-system", "daemonset", "agent"];
+        self.kubectl(&[&["patch"], &agent[..], &["-p", stop]].concat()).ok();
+        eventually("the agent has ended", Duration::from_secs(60), || {
+            let pods =
+                self.kubectl(&["get", "pods", "-n", "atoll-system", "-l", "app=agent", "-o", "name"]).ok();
+            if pods.trim().is_empty() { Ok(()) } else { Err(pods) }
+        });
+        let pid = self.node_pid(1).to_string();
+        run(Command::new("nsenter").args(["-t", &pid, "-m", "--", "sh", "-c", "rm -rf /sys/fs/bpf/atoll*"]))
+            .ok();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        self.kubectl(&[&["patch", "--type=json"], &agent[..], &["-p", start]].concat()).ok();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     fn kubectl_command(&self) -> Command {
         static KUBECTL: OnceLock<PathBuf> = OnceLock::new();
         let program = KUBECTL.get_or_init(|| {
@@ -136,10 +161,15 @@ impl Cluster {
             found.into_iter().find(|path| path.exists()).expect("no layer has Kubernetes' programs")
         });
         let mut command = Command::new(program);
-        // What it remembers of another cluster on the same port would mislead it.
         command.arg("kubectl").env("KUBECONFIG", self.directory().join("admin.conf"));
+        // What it remembers of another cluster on the same port would mislead it.
         command.env("KUBECACHEDIR", self.directory().join("kubectl"));
         command
+    }
+
+    /// kubectl with a kubeconfig.
+    pub fn kubectl_as(&self, kubeconfig: &Path, words: &[&str]) -> Said {
+        run(self.kubectl_command().env("KUBECONFIG", kubeconfig).args(words))
     }
 
     /// Applies manifests.

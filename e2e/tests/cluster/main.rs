@@ -5,6 +5,7 @@
 
 mod a_cluster;
 mod b_app;
+mod b_cloud;
 mod c_recovery;
 mod d_interruption;
 mod e_refusals;

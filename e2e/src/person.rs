@@ -1,0 +1,106 @@
+//! Somebody with an account and a workspace, who uses the command and kubectl.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+
+use crate::{Cluster, Said, run};
+
+/// Somebody with an account, a login and a workspace.
+pub struct Person {
+    cluster: Cluster,
+    pub account: String,
+    pub workspace: String,
+    /// The workspace's namespace.
+    pub namespace: String,
+    home: TempDir,
+}
+
+const PASSWORD: &str = "correct horse battery staple";
+
+impl Person {
+    /// Makes the account and the workspace, and logs in.
+    pub fn new(cluster: &Cluster, account: &str, workspace: &str) -> Self {
+        let person = Self {
+            cluster: cluster.clone(),
+            account: account.into(),
+            workspace: workspace.into(),
+            namespace: String::new(),
+            home: TempDir::new().unwrap(),
+        };
+        person.with_password(PASSWORD, &["account", "create", account, "--password-stdin"]).ok();
+        let said = person.atoll(&["workspace", "create", workspace, "--owner", account]).ok();
+        let namespace = said.split("namespace is ").nth(1).unwrap().trim_end_matches(['.', '\n']).to_string();
+        // The server hears of the account a moment later.
+        crate::eventually("the login", std::time::Duration::from_secs(30), || {
+            let said = person.login(PASSWORD);
+            if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+        });
+        std::fs::write(person.kubeconfig(), person.atoll(&["kubeconfig", "--account", account]).ok())
+            .unwrap();
+        Self { namespace, ..person }
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.home.path().join("kubeconfig")
+    }
+
+    /// Logs in.
+    pub fn login(&self, password: &str) -> Said {
+        self.with_password(password, &["login", "--account", &self.account, "--password-stdin"])
+    }
+
+    fn with_password(&self, password: &str, words: &[&str]) -> Said {
+        let mut child = self
+            .cluster
+            .command(words)
+            .env("XDG_CONFIG_HOME", self.home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+        Said::of(&child.wait_with_output().unwrap())
+    }
+
+    /// The command, as this person.
+    pub fn atoll(&self, words: &[&str]) -> Said {
+        run(self.cluster.command(words).env("XDG_CONFIG_HOME", self.home.path()))
+    }
+
+    /// kubectl with this person's kubeconfig.
+    pub fn kubectl(&self, words: &[&str]) -> Said {
+        self.cluster.kubectl_as(&self.kubeconfig(), words)
+    }
+
+    /// The token in the kubeconfig.
+    pub fn token(&self) -> String {
+        let text = std::fs::read_to_string(self.kubeconfig()).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"]["token"].as_str().unwrap().to_string()
+    }
+
+    /// kubectl with another token.
+    pub fn kubectl_with(&self, token: &str, words: &[&str]) -> Said {
+        let text = std::fs::read_to_string(self.kubeconfig()).unwrap().replace(&self.token(), token);
+        let other = self.home.path().join("other");
+        std::fs::write(&other, text).unwrap();
+        self.cluster.kubectl_as(&other, words)
+    }
+
+    /// Applies manifests as this person.
+    pub fn apply(&self, manifests: &str) {
+        let file = self.home.path().join("manifests.yaml");
+        std::fs::write(&file, manifests).unwrap();
+        self.kubectl(&["apply", "-f", &file.display().to_string()]).ok();
+    }
+
+    /// Removes the workspace and the account.
+    pub fn leave(&self) {
+        self.atoll(&["workspace", "delete", &self.workspace]).ok();
+        self.atoll(&["account", "delete", &self.account]).ok();
+    }
+}
