@@ -10,8 +10,13 @@ fn an_interrupted_up_is_continued_and_removed() {
     let cluster = Cluster::named("interrupted");
     let _guard = Guard(cluster.clone());
     for pause in [1500, 6000] {
-        let mut child = cluster
-            .command(&["up", "--image", "atoll/cluster"])
+        let up = cluster.command(&["up", "--image", "atoll/cluster"]);
+        // A shell starts what runs in its background deaf to Ctrl-C, and whoever
+        // runs these tests may be one.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT")
+            .arg(up.get_program())
+            .args(up.get_args())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
