@@ -34,8 +34,8 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] crate::image::Error),
     /// The cluster's API answered with an error.
-    #[error("{action}: {}", said(source))]
-    Kubernetes { action: String, source: Box<kube::Error> },
+    #[error("{action}: {}", said(cause))]
+    Kubernetes { action: String, cause: Box<kube::Error> },
     /// A manifest could not be read.
     #[error("manifest {name}: {reason}")]
     Manifest { name: String, reason: String },
@@ -60,7 +60,7 @@ impl Error {
     /// For `map_err` on API calls.
     pub fn kubernetes(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
         let action = action.into();
-        move |source| Error::Kubernetes { action, source: Box::new(source) }
+        move |cause| Error::Kubernetes { action, cause: Box::new(cause) }
     }
 }
 

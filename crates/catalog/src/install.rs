@@ -28,12 +28,12 @@ pub enum InstallError {
     #[error("{0} belongs to no namespace: a template can make only what is in a workspace")]
     ClusterScoped(String),
     /// The API server refused something.
-    #[error("{action}: {}", said(source))]
+    #[error("{action}: {}", said(cause))]
     Kubernetes {
         /// What was tried.
         action: String,
         /// What it said.
-        source: Box<kube::Error>,
+        cause: Box<kube::Error>,
     },
 }
 
@@ -47,7 +47,7 @@ fn said(error: &kube::Error) -> String {
 
 fn failed(action: impl Into<String>) -> impl FnOnce(kube::Error) -> InstallError {
     let action = action.into();
-    move |source| InstallError::Kubernetes { action, source: Box::new(source) }
+    move |cause| InstallError::Kubernetes { action, cause: Box::new(cause) }
 }
 
 /// Installs an app and returns its record. When something of it is refused, what

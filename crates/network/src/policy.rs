@@ -118,6 +118,9 @@ pub const fn to_pod(own: u64, peer: Peer) -> Rule {
         (_, Range::Service) => Rule::Pass(Class::Cluster),
         (SYSTEM, Range::Node) => Rule::Pass(Class::Node),
         (_, Range::Node) => Rule::Ask(Class::Node),
+        // Answers of what it may ask, such as the Kubernetes API by its service's
+        // address; no pod can send under it.
+        (SYSTEM, Range::Reserved) => Rule::Pass(Class::Internet),
         (_, Range::Vacant | Range::Reserved) => Rule::Drop,
     }
 }

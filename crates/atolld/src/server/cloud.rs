@@ -359,7 +359,7 @@ fn install_error(error: InstallError) -> Error {
         InstallError::ClusterScoped(what) => {
             Error::Invalid { field: None, detail: InstallError::ClusterScoped(what).to_string() }
         }
-        InstallError::Kubernetes { action, source } => refused(&action)(*source),
+        InstallError::Kubernetes { action, cause } => refused(&action)(*cause),
     }
 }
 
