@@ -229,7 +229,8 @@ impl Cluster {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.display()))
-            .args(["--timeout=15000", "--dump-dom", address]))
+            // The page's own clock runs on until nothing is under way.
+            .args(["--timeout=15000", "--virtual-time-budget=15000", "--dump-dom", address]))
         .ok()
     }
 

@@ -1,6 +1,9 @@
 //! The desktop in a real Chromium, over https with a certificate that the
 //! browser trusts, served by the server over a cloud in memory.
 
+// Tests end by panicking.
+#![allow(clippy::unwrap_used)]
+
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
