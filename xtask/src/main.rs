@@ -116,16 +116,13 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "--workspace",
         "--all-targets",
         "--features",
-        "e2e/cluster",
+        "e2e/cluster,frontend/browser,server/browser",
         "--",
         "-D",
         "warnings",
     ]))?;
     run(ebpf())?;
-    run(cargo(&["test", "--release", "--workspace"]))?;
-    // The page itself is compiled for this machine only to be looked at.
-    run(cargo(&["clippy", "--release", "--package=frontend", "--features=browser", "--", "-D", "warnings"]))?;
-    run(cargo(&["test", "--release", "--workspace", "--features", "server/browser", "--test=browser"]))?;
+    run(cargo(&["test", "--release", "--workspace", "--features", "server/browser"]))?;
     run(cargo(&["build", "--release", "--bin", "atoll"]))?;
     // The shared cluster is built before the tests, so that its minutes on a
     // new machine are not counted as one test's.
