@@ -11,6 +11,7 @@ use api::{Member, MemberSpec, Workspace, WorkspaceSpec};
 use hyper::Method;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use crate::account::{admin, exists};
 use crate::arguments::{Common, Members, Output, Workspace as Words};
@@ -164,10 +165,7 @@ pub fn usage(
     account: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let (access, _, token) = login::session(common, account)?;
-    let path = format!("/api/v1/workspaces/{}/usage", segment(workspace)?);
-    let none: Option<&()> = None;
-    let lines: Vec<UsageLine> = block_on(server::ask(&access, Some(&token), Method::GET, &path, none))?;
+    let lines: Vec<UsageLine> = about(common, workspace, account, "usage")?;
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&lines)?);
         return Ok(ExitCode::SUCCESS);
@@ -186,10 +184,7 @@ pub fn bill(
     account: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let (access, _, token) = login::session(common, account)?;
-    let path = format!("/api/v1/workspaces/{}/bill", segment(workspace)?);
-    let none: Option<&()> = None;
-    let bill: Bill = block_on(server::ask(&access, Some(&token), Method::GET, &path, none))?;
+    let bill: Bill = about(common, workspace, account, "bill")?;
     if output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&bill)?);
         return Ok(ExitCode::SUCCESS);
@@ -203,12 +198,21 @@ pub fn bill(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name as one segment of a path.
-fn segment(name: &str) -> anyhow::Result<&str> {
-    match api::names::check_workspace_name(name) {
-        Ok(()) => Ok(name),
-        Err(problem) => bail!("`{name}` is no workspace's name: {problem}"),
+/// What the server says about a workspace.
+fn about<T: DeserializeOwned>(
+    common: &Common,
+    workspace: &str,
+    account: Option<&str>,
+    what: &str,
+) -> anyhow::Result<T> {
+    let (access, _, token) = login::session(common, account)?;
+    // What is a name is also one segment of a path.
+    if let Err(problem) = api::names::check_workspace_name(workspace) {
+        bail!("`{workspace}` is no workspace's name: {problem}");
     }
+    let path = format!("/api/v1/workspaces/{workspace}/{what}");
+    let none: Option<&()> = None;
+    block_on(server::ask(&access, Some(&token), Method::GET, &path, none))
 }
 
 /// Millionths of the currency's unit, with six places.

@@ -1,8 +1,10 @@
 //! The agent: one on every node, for what a node needs that only it can do.
 //!
 //! [`cni`] keeps the node's network configuration, [`network`] tells the kernel who
-//! is where, and [`usage`] measures what pods use and brings it to the server.
+//! is where, and [`usage`] measures what pods use and brings it to the server. Both
+//! go by what [`cluster`] knows.
 
+mod cluster;
 mod cni;
 mod network;
 mod usage;
@@ -70,10 +72,12 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // Before the CNI chain names the plugin.
     let path = network::DataPath::open(&arguments)?;
+    let (cluster, keep_cluster) = cluster::Cluster::watch(&client);
     tokio::select! {
         () = stopped => Ok(()),
-        result = cni::run(client.clone(), &arguments) => result,
-        result = network::run(client.clone(), &arguments, &path) => result,
-        result = usage::run(client.clone(), &arguments, &path) => result,
+        result = keep_cluster => result,
+        result = cni::run(client, &arguments) => result,
+        result = network::run(&cluster, &arguments, &path) => result,
+        result = usage::run(&cluster, &arguments, &path) => result,
     }
 }

@@ -5,6 +5,7 @@
 //! small, in the module of that name here.
 
 mod agent;
+mod certificate;
 mod controller;
 mod front;
 mod server;

@@ -22,6 +22,8 @@ use kube::Client;
 use server::{Backends, Files, Server, Settings};
 use tokio::sync::broadcast;
 
+use crate::certificate::Certificate;
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The desktop and the API; only the gateway comes here
@@ -66,16 +68,15 @@ pub async fn run(
     let ledger = ledger::Ledger::open(&arguments.ledger).await?;
     let (counted, _) = broadcast::channel(256);
 
-    let authority = arguments.certificate.join("ca.crt");
-    let authority = std::fs::read(&authority).with_context(|| format!("reading {}", authority.display()))?;
+    let certificate = Certificate::load(&arguments.certificate)?;
     let accounts = Arc::new(accounts::Accounts::new(store.clone(), verifier.clone(), directory.clone())?);
     let (cloud, keep_cloud) = cloud::Cloud::new(
         client.clone(),
         accounts.clone(),
         directory.clone(),
-        &cloud::Config {
+        cloud::Config {
             front: arguments.front,
-            authority: authority.clone(),
+            authority: certificate.authority.iter().map(|one| one.to_vec()).collect(),
             templates: arguments.templates,
             https_port: arguments.public_https_port,
         },
@@ -103,12 +104,11 @@ pub async fn run(
         closing.close();
     });
     let operators = axum::serve(admin, server.admin_router());
-    let identity = ingest::Identity::load(&arguments.certificate, &authority)?;
     tokio::select! {
         () = front::feed::run(client, index) => anyhow::bail!("the watches of accounts and workspaces ended"),
         () = store.keep_told(verifier) => anyhow::bail!("the watch of keys and revocations ended"),
         result = keep_cloud => result,
-        result = ingest::run(usage, identity, ledger, counted) => result,
+        result = ingest::run(usage, certificate, ledger, counted) => result,
         result = operators => result.context("serving operators"),
         result = people => result.context("serving people"),
     }

@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 
 use crate::error::Error;
@@ -223,35 +223,17 @@ impl Store {
         // Each by its name: whoever only verifies need not be allowed to read the
         // keys that sign.
         let watch = |name: &'static str| {
-            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            watcher(self.secrets.clone(), config).default_backoff().map(move |event| (name, event)).boxed()
+            watch_object(self.secrets.clone(), name)
+                .default_backoff()
+                .map(move |secret| (name, secret))
+                .boxed()
         };
-        let mut events = futures::stream::select(watch(VERIFICATION_KEYS), watch(REVOCATIONS));
+        let mut changes = futures::stream::select(watch(VERIFICATION_KEYS), watch(REVOCATIONS));
         let mut known = Known::default();
-        let mut listed = Listed::default();
-        while let Some((name, event)) = events.next().await {
-            match event {
-                Ok(Event::Init) => listed.begin(name),
-                Ok(Event::InitApply(secret)) => {
-                    listed.saw(name);
-                    known.apply(secret);
-                }
-                Ok(Event::InitDone) => {
-                    if !listed.seen(name) {
-                        known.delete(Some(name));
-                    }
-                    listed.end(name);
-                    // Until both are known nobody is let in.
-                    if listed.both() {
-                        known.tell(&verifier);
-                    }
-                }
-                Ok(Event::Apply(secret)) => {
-                    known.apply(secret);
-                    known.tell(&verifier);
-                }
-                Ok(Event::Delete(_)) => {
-                    known.delete(Some(name));
+        while let Some((name, secret)) = changes.next().await {
+            match secret {
+                Ok(secret) => {
+                    known.set(name, secret);
                     known.tell(&verifier);
                 }
                 Err(error) => {
@@ -259,37 +241,6 @@ impl Store {
                 }
             }
         }
-    }
-}
-
-/// Which of the two Secrets have been listed, and were there.
-#[derive(Default)]
-struct Listed {
-    seen: Vec<&'static str>,
-    done: Vec<&'static str>,
-}
-
-impl Listed {
-    fn begin(&mut self, name: &'static str) {
-        self.seen.retain(|seen| *seen != name);
-    }
-
-    fn saw(&mut self, name: &'static str) {
-        self.seen.push(name);
-    }
-
-    fn seen(&self, name: &'static str) -> bool {
-        self.seen.contains(&name)
-    }
-
-    fn end(&mut self, name: &'static str) {
-        if !self.done.contains(&name) {
-            self.done.push(name);
-        }
-    }
-
-    fn both(&self) -> bool {
-        self.done.len() == 2
     }
 }
 
@@ -301,21 +252,12 @@ struct Known {
 }
 
 impl Known {
-    fn apply(&mut self, secret: Secret) {
-        let name = secret.metadata.name.clone().unwrap_or_default();
-        let data = data(secret);
-        match name.as_str() {
-            VERIFICATION_KEYS => self.keys = heard(decode_keyring(&data)),
-            REVOCATIONS => self.revocations = heard(decode_revocations(&data)),
-            _ => tracing::warn!(name, "a Secret with our label and none of our names is not used"),
-        }
-    }
-
-    fn delete(&mut self, name: Option<&str>) {
+    /// Takes note of the Secret of that name, or that there is none.
+    fn set(&mut self, name: &str, secret: Option<Secret>) {
+        let data = secret.map(data);
         match name {
-            Some(VERIFICATION_KEYS) => self.keys = None,
-            Some(REVOCATIONS) => self.revocations = None,
-            _ => {}
+            VERIFICATION_KEYS => self.keys = data.and_then(|data| heard(decode_keyring(&data))),
+            _ => self.revocations = data.and_then(|data| heard(decode_revocations(&data))),
         }
     }
 

@@ -214,12 +214,13 @@ async fn count(
     prices: &[Price],
 ) -> Result<Step, Error> {
     let action = || sql("counting usage");
-    // Two servers may get the same batch: the row is there before it is read, and
-    // writing it makes the other one wait.
-    sqlx::query(
+    // Two servers may get the same batch: reading the row by writing it makes the
+    // other one wait.
+    let row = sqlx::query(
         "INSERT INTO source (cluster, node, epoch, object, meter, workspace, minute, reading) \
          VALUES ($1, $2, $3, $4, $5, $6, -1, 0) \
-         ON CONFLICT (cluster, node, epoch, object, meter) DO UPDATE SET minute = source.minute",
+         ON CONFLICT (cluster, node, epoch, object, meter) DO UPDATE SET minute = source.minute \
+         RETURNING minute, reading",
     )
     .bind(&batch.cluster)
     .bind(&batch.node)
@@ -227,27 +228,14 @@ async fn count(
     .bind(&fact.object)
     .bind(fact.meter.name())
     .bind(&fact.workspace)
-    .execute(&mut **transaction)
-    .await
-    .map_err(action())?;
-    let row = sqlx::query(
-        "SELECT minute, reading FROM source \
-         WHERE cluster = $1 AND node = $2 AND epoch = $3 AND object = $4 AND meter = $5",
-    )
-    .bind(&batch.cluster)
-    .bind(&batch.node)
-    .bind(&batch.epoch)
-    .bind(&fact.object)
-    .bind(fact.meter.name())
     .fetch_one(&mut **transaction)
     .await
     .map_err(action())?;
     let minute: i64 = row.try_get("minute").map_err(action())?;
     let reading: i64 = row.try_get("reading").map_err(action())?;
-    let before = u64::try_from(minute).ok();
-    let before = match before {
-        Some(minute) => Some(Counted { minute, reading: unsigned(reading)? }),
-        None => None,
+    let before = match u64::try_from(minute) {
+        Ok(minute) => Some(Counted { minute, reading: unsigned(reading)? }),
+        Err(_) => None,
     };
     let step = step(before, fact.minute, fact.reading);
     let Step::More(more) = step else { return Ok(step) };
@@ -279,11 +267,12 @@ async fn add(
 ) -> Result<(), Error> {
     let action = || sql("adding usage");
     let hour = number("the minute", fact.minute / 60)?;
-    // As above: written before it is read, so that nobody reads it in between.
-    sqlx::query(
+    // As above: read by writing it, so that nobody reads it in between.
+    let row = sqlx::query(
         "INSERT INTO usage (workspace, payer, object, meter, hour, name, quantity, charge) \
          VALUES ($1, $2, $3, $4, $5, $6, 0, '0') \
-         ON CONFLICT (workspace, payer, object, meter, hour) DO UPDATE SET name = excluded.name",
+         ON CONFLICT (workspace, payer, object, meter, hour) DO UPDATE SET name = excluded.name \
+         RETURNING quantity, charge",
     )
     .bind(&fact.workspace)
     .bind(&fact.payer)
@@ -291,18 +280,6 @@ async fn add(
     .bind(fact.meter.name())
     .bind(hour)
     .bind(&fact.name)
-    .execute(&mut **transaction)
-    .await
-    .map_err(action())?;
-    let row = sqlx::query(
-        "SELECT quantity, charge FROM usage \
-         WHERE workspace = $1 AND payer = $2 AND object = $3 AND meter = $4 AND hour = $5",
-    )
-    .bind(&fact.workspace)
-    .bind(&fact.payer)
-    .bind(&fact.object)
-    .bind(fact.meter.name())
-    .bind(hour)
     .fetch_one(&mut **transaction)
     .await
     .map_err(action())?;

@@ -71,7 +71,7 @@ struct Context {
     accounts: Store<Account>,
     plans: Store<Plan>,
     members: Store<Member>,
-    /// By the workspace's uid.
+    /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
 }
 
@@ -196,12 +196,7 @@ impl Context {
         let key = (kind.to_string(), object.name_any());
         let value = serde_json::to_value(&object).ok()?;
         let mut applied = lock(&self.applied);
-        let changed = applied.values_mut().find(|applied| {
-            applied
-                .desired
-                .first()
-                .is_some_and(|first| first["metadata"]["name"].as_str() == namespace.as_deref())
-        })?;
+        let changed = applied.get_mut(namespace.as_deref()?)?;
         if !gone && changed.stored.get(&key) == Some(&fingerprint(&value)) {
             return None;
         }
@@ -245,7 +240,9 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     }
     let uid = workspace.uid().unwrap_or_default();
     if workspace.metadata.deletion_timestamp.is_some() {
-        lock(&context.applied).remove(&uid);
+        if let Some(namespace) = workspace.status.as_ref().and_then(|status| status.namespace.as_ref()) {
+            lock(&context.applied).remove(namespace);
+        }
         return Ok(Action::await_change());
     }
     let name = workspace.name_any();
@@ -339,7 +336,7 @@ async fn namespace_of(context: &Context, workspace: &Workspace) -> Result<Option
 async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
     let mut wanted = vec![desired::namespace(input)];
     wanted.extend(desired::objects(input));
-    if lock(&context.applied).get(input.uid).is_some_and(|applied| applied.desired == wanted) {
+    if lock(&context.applied).get(input.namespace).is_some_and(|applied| applied.desired == wanted) {
         return Ok(());
     }
     remove_bindings(context, input).await?;
@@ -355,7 +352,7 @@ async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
             .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
         stored.insert((kind, name), fingerprint(&value));
     }
-    lock(&context.applied).insert(input.uid.to_string(), Applied { desired: wanted, stored });
+    lock(&context.applied).insert(input.namespace.to_string(), Applied { desired: wanted, stored });
     Ok(())
 }
 

@@ -8,20 +8,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use api::names::WORKSPACE_LABEL;
 use api::usage::Meter;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Node as KubeNode, Pod};
-use kube::api::Api;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
+use k8s_openapi::api::core::v1::{Node as KubeNode, Pod};
+use kube::ResourceExt;
 use network::{Class, DesiredState, Direction, Node, NodeState, Owner, PodState, Protocol};
-use tokio::sync::Notify;
 
 use super::Arguments;
+use super::cluster::{Cluster, is_over};
 
 /// Annotation on the cluster's own pods: the ports that tenants may reach, such as
 /// `8443/TCP,53/UDP`.
@@ -96,104 +91,35 @@ fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watches and tells until a watch ends.
-pub async fn run(client: Client, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
-    let changed = Arc::new(Notify::new());
-    let (pods, keep_pods) = watch::<Pod>(&client, &changed, |pod| {
-        // Of a pod of another node only its addresses count.
-        if let Some(spec) = &mut pod.spec {
-            *spec =
-                k8s_openapi::api::core::v1::PodSpec { host_network: spec.host_network, ..Default::default() };
-        }
-    });
-    let (namespaces, keep_namespaces) = watch::<Namespace>(&client, &changed, |_| {});
-    let (nodes, keep_nodes) = watch::<KubeNode>(&client, &changed, |node| {
-        if let Some(status) = &mut node.status {
-            status.images = None;
-        }
-    });
-    let tell = async {
-        pods.wait_until_ready().await?;
-        namespaces.wait_until_ready().await?;
-        nodes.wait_until_ready().await?;
-        let mut pause = Duration::ZERO;
-        loop {
-            tokio::time::sleep(pause).await;
-            let state = desired(arguments, &pods, &namespaces, &nodes)?;
-            match path.lock().apply(&state) {
-                Ok(0) => {}
-                Ok(entries) => tracing::debug!(entries, "told the kernel what changed"),
-                Err(error) => {
-                    tracing::error!(%error, "telling the kernel who is where");
-                    pause = TRY_AGAIN;
-                    continue;
-                }
+/// Tells the kernel of every change.
+pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
+    cluster.ready().await?;
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::time::sleep(pause).await;
+        let state = desired(arguments, cluster)?;
+        match path.lock().apply(&state) {
+            Ok(0) => {}
+            Ok(entries) => tracing::debug!(entries, "told the kernel what changed"),
+            Err(error) => {
+                tracing::error!(%error, "telling the kernel who is where");
+                pause = TRY_AGAIN;
+                continue;
             }
-            changed.notified().await;
-            pause = GATHER;
         }
-        #[allow(unreachable_code)]
-        anyhow::Ok(())
-    };
-    tokio::select! {
-        result = tell => result,
-        () = keep_pods => bail!("the watch of pods ended"),
-        () = keep_namespaces => bail!("the watch of namespaces ended"),
-        () = keep_nodes => bail!("the watch of nodes ended"),
+        cluster.changed().await;
+        pause = GATHER;
     }
 }
 
-/// A store of all objects of a kind, and what keeps it up to date and tells.
-fn watch<K>(
-    client: &Client,
-    changed: &Arc<Notify>,
-    trim: impl Fn(&mut K) + Send + 'static,
-) -> (Store<K>, BoxFuture<'static, ()>)
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let changed = changed.clone();
-    let changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
-        .modify(move |object| {
-            object.managed_fields_mut().clear();
-            trim(object);
-        })
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects();
-    let keep = async move {
-        changes
-            .for_each(|change| {
-                match change {
-                    Ok(_) => changed.notify_one(),
-                    Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "watching"),
-                }
-                futures::future::ready(())
-            })
-            .await;
-    };
-    (store, keep.boxed())
-}
-
-fn desired(
-    arguments: &Arguments,
-    pods: &Store<Pod>,
-    namespaces: &Store<Namespace>,
-    nodes: &Store<KubeNode>,
-) -> anyhow::Result<DesiredState> {
+fn desired(arguments: &Arguments, cluster: &Cluster) -> anyhow::Result<DesiredState> {
     let ranges = |texts: &[String]| {
         let parsed = texts.iter().map(|text| text.parse().with_context(|| format!("{text} is no range")));
         parsed.collect::<anyhow::Result<Vec<_>>>()
     };
     Ok(DesiredState {
-        namespaces: namespaces
+        namespaces: cluster
+            .namespaces
             .state()
             .iter()
             .map(|namespace| {
@@ -205,8 +131,8 @@ fn desired(
                 (name, owner)
             })
             .collect(),
-        pods: pods.state().iter().filter_map(|pod| pod_state(pod)).collect(),
-        nodes: nodes.state().iter().map(|node| node_state(node)).collect(),
+        pods: cluster.pods.state().iter().filter_map(|pod| pod_state(pod)).collect(),
+        nodes: cluster.nodes.state().iter().map(|node| node_state(node)).collect(),
         pod_ranges: ranges(std::slice::from_ref(&arguments.cluster_pods))?,
         service_ranges: ranges(&arguments.services)?,
         reserved: ranges(&arguments.reserved)?,
@@ -217,7 +143,7 @@ fn desired(
 fn pod_state(pod: &Pod) -> Option<PodState> {
     let status = pod.status.as_ref()?;
     let on_node = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    if on_node || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+    if on_node || is_over(pod) {
         return None;
     }
     let addresses: Vec<_> =

@@ -5,32 +5,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use api::Workspace;
 use api::names::WORKSPACE_LABEL;
 use api::usage::{Meter, UsageBatch};
-use futures::StreamExt;
 use http::Request;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::Api;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use metering::cgroup::Hierarchy;
 use metering::{Recorder, Sample, file};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::Arguments;
+use super::cluster::{Cluster, is_over};
 use super::network::DataPath;
+use crate::certificate::Certificate;
 use crate::server::ingest;
 
 /// How often pods are looked at. What a pod uses between the last look and its
@@ -43,110 +39,50 @@ const MOST: usize = 20_000;
 /// The name on the server's certificate.
 const SERVER: &str = "server.atoll-system.svc";
 
-/// Measures and sends until a watch ends.
-pub async fn run(client: Client, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
-    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", arguments.node));
-    let (pods, keep_pods) = watch::<Pod>(Api::all(client.clone()), own);
-    let labelled = watcher::Config::default().labels(WORKSPACE_LABEL);
-    let (namespaces, keep_namespaces) = watch::<Namespace>(Api::all(client.clone()), labelled);
-    let (workspaces, keep_workspaces) = watch::<Workspace>(Api::all(client), watcher::Config::default());
-    let known = Known { pods, namespaces, workspaces };
-    tokio::select! {
-        result = measure(known, arguments, path) => result,
-        () = keep_pods => bail!("the watch of pods ended"),
-        () = keep_namespaces => bail!("the watch of namespaces ended"),
-        () = keep_workspaces => bail!("the watch of workspaces ended"),
-    }
-}
-
-/// A store of objects, and what keeps it up to date.
-fn watch<K>(objects: Api<K>, config: watcher::Config) -> (Store<K>, impl Future<Output = ()>)
-where
-    K: Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let changes = watcher(objects, config)
-        // What is never looked at need not be kept.
-        .modify(|object| object.managed_fields_mut().clear())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects();
-    let keep = changes.for_each(|change| async move {
-        if let Err(error) = change {
-            tracing::warn!(%error, kind = %K::kind(&()), "watching");
-        }
+/// The pods of workspaces that run on the node.
+fn metered(cluster: &Cluster, node: &str) -> BTreeMap<String, metering::Pod> {
+    let pods = cluster.pods.state();
+    let metered = pods.iter().filter(|pod| is_on(pod, node) && !is_over(pod)).filter_map(|pod| {
+        let namespace = cluster.namespaces.get(&ObjectRef::new(&pod.namespace()?))?;
+        let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
+        let payer = cluster.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone();
+        let uid = pod.uid()?;
+        let metered =
+            metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace: workspace.clone(), payer };
+        Some((uid, metered))
     });
-    (store, keep)
+    metered.collect()
 }
 
-struct Known {
-    pods: Store<Pod>,
-    namespaces: Store<Namespace>,
-    workspaces: Store<Workspace>,
+fn is_on(pod: &Pod, node: &str) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
-impl Known {
-    async fn ready(&self) -> anyhow::Result<()> {
-        self.pods.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await?;
-        self.workspaces.wait_until_ready().await?;
-        Ok(())
-    }
-
-    /// The pods of workspaces that run here.
-    fn metered(&self) -> BTreeMap<String, metering::Pod> {
-        let pods = self.pods.state();
-        let metered = pods.iter().filter(|pod| !is_over(pod)).filter_map(|pod| {
-            let namespace = self.namespaces.get(&ObjectRef::new(&pod.namespace()?))?;
-            let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
-            let payer = self.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone();
-            let uid = pod.uid()?;
-            let metered =
-                metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace: workspace.clone(), payer };
-            Some((uid, metered))
-        });
-        metered.collect()
-    }
-}
-
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn now() -> u64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn measure(known: Known, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
-    known.ready().await?;
+/// Measures and sends.
+pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> anyhow::Result<()> {
+    cluster.ready().await?;
     let hierarchy = Hierarchy::find(&arguments.cgroups)
         .with_context(|| format!("{} holds no cgroups", arguments.cgroups.display()))?;
     std::fs::create_dir_all(&arguments.state)
         .with_context(|| format!("creating {}", arguments.state.display()))?;
     let state = arguments.state.join("usage.json");
-    let mut recorder = file::load(&state, || format!("{}-{:016x}", now(), rand::random::<u64>()))?;
-    let connector = connector(&arguments.certificate)?;
+    let mut recorder = file::load(&state, || format!("{}-{:016x}", identity::now(), rand::random::<u64>()))?;
+    let Certificate { chain, key, roots, .. } = Certificate::load(&arguments.certificate)?;
+    let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    let connector = TlsConnector::from(Arc::new(config));
 
     // What ended while nobody looked held its memory until it was last seen.
-    let running = known.metered();
+    let running = metered(cluster, &arguments.node);
     for uid in recorder.running().iter().filter(|uid| !running.contains_key(*uid)) {
         recorder.end(uid, 0);
     }
-    let mut minute = now() / 60_000;
+    let mut minute = identity::now() / 60_000;
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let time = now();
-        let gone = look(&mut recorder, &known, &hierarchy, path, time)?;
+        let time = identity::now();
+        let gone = look(&mut recorder, cluster, &arguments.node, &hierarchy, path, time)?;
         if !gone.is_empty() {
             // Safe before the kernel forgets it.
             file::save(&state, &recorder)?;
@@ -180,12 +116,13 @@ async fn measure(known: Known, arguments: &Arguments, path: &DataPath) -> anyhow
 /// taken.
 fn look(
     recorder: &mut Recorder,
-    known: &Known,
+    cluster: &Cluster,
+    node: &str,
     hierarchy: &Hierarchy,
     path: &DataPath,
     time: u64,
 ) -> anyhow::Result<Vec<String>> {
-    let metered = known.metered();
+    let metered = metered(cluster, node);
     let mut counters = path.counters()?;
     for pod in metered.values() {
         let mut sample =
@@ -197,7 +134,9 @@ fn look(
         }
         recorder.see(pod, &sample, time);
     }
-    let alive: BTreeSet<String> = known.pods.state().iter().filter_map(|pod| pod.uid()).collect();
+    let pods = cluster.pods.state();
+    let alive: BTreeSet<String> =
+        pods.iter().filter(|pod| is_on(pod, node)).filter_map(|pod| pod.uid()).collect();
     let ended = path.ended(&alive)?;
     for (uid, counters) in &ended {
         // What went by after the last look.
@@ -210,23 +149,6 @@ fn look(
         }
     }
     Ok(ended.into_keys().collect())
-}
-
-fn connector(folder: &Path) -> anyhow::Result<TlsConnector> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&read("ca.crt")?) {
-        roots.add(certificate.context("ca.crt")?)?;
-    }
-    let chain = CertificateDer::pem_slice_iter(&read("tls.crt")?)
-        .collect::<Result<Vec<_>, _>>()
-        .context("tls.crt")?;
-    let key = PrivateKeyDer::from_pem_slice(&read("tls.key")?).context("tls.key")?;
-    let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn send(connector: &TlsConnector, server: SocketAddr, batch: &UsageBatch) -> anyhow::Result<()> {

@@ -37,7 +37,8 @@ const CLIENT_LIFETIME: Duration = Duration::from_secs(240);
 /// What the server is told about its surroundings.
 pub struct Config {
     pub front: String,
-    pub authority: Vec<u8>,
+    /// The authority of front's certificate, in DER.
+    pub authority: Vec<Vec<u8>>,
     pub templates: PathBuf,
     pub https_port: u16,
 }
@@ -71,7 +72,7 @@ impl Cloud {
         client: Client,
         accounts: Arc<Accounts>,
         directory: Arc<Published>,
-        config: &Config,
+        config: Config,
         counted: broadcast::Sender<String>,
     ) -> anyhow::Result<(Self, impl Future<Output = anyhow::Result<()>> + use<>)> {
         let (changes, _) = broadcast::channel(256);
@@ -109,8 +110,7 @@ impl Cloud {
             }
         };
         let mut front = ClientConfig::new(config.front.parse().context("front's address")?);
-        let certificates = pem_certificates(&config.authority)?;
-        front.root_cert = Some(certificates);
+        front.root_cert = Some(config.authority);
         let cloud = Self {
             client,
             accounts,
@@ -152,12 +152,8 @@ impl Cloud {
     /// What the caller is in a workspace, and its namespace where there is one.
     fn membership(&self, caller: &Session, workspace: &str) -> Option<(Option<String>, Role)> {
         let found = self.workspaces.get(&ObjectRef::new(workspace))?;
-        let namespace = found.status.as_ref().and_then(|status| status.namespace.clone());
-        let standing = self.directory.account(&caller.account)?;
-        if let Some(place) = standing.workspaces.get(workspace) {
-            return Some((namespace, place.role));
-        }
-        (found.spec.owner == caller.account || standing.operator).then_some((namespace, Role::Owner))
+        let role = role_in(&self.directory, caller, &found)?;
+        Some((found.status.as_ref().and_then(|status| status.namespace.clone()), role))
     }
 
     fn view(&self, caller: &Session, workspace: &Workspace) -> Option<WorkspaceView> {
@@ -191,6 +187,15 @@ impl Cloud {
             addresses: status.addresses.iter().map(|address| format!("{address}{port}")).collect(),
             removing: instance.metadata.deletion_timestamp.is_some(),
         }
+    }
+}
+
+/// What the caller is in a workspace; nothing for whom it isn't there.
+fn role_in(directory: &Published, caller: &Session, workspace: &Workspace) -> Option<Role> {
+    let standing = directory.account(&caller.account)?;
+    match standing.workspaces.get(&workspace.name_any()) {
+        Some(place) => Some(place.role),
+        None => (workspace.spec.owner == caller.account || standing.operator).then_some(Role::Owner),
     }
 }
 
@@ -298,15 +303,10 @@ impl server::backend::Cloud for Cloud {
     fn changes(&self, caller: &Session) -> BoxStream<'static, Event> {
         let (workspaces, directory, caller) =
             (self.workspaces.clone(), self.directory.clone(), caller.clone());
-        // Which workspace a namespace is, if the caller may know.
+        // A workspace's name, if the caller may know it.
         let visible = move |found: Option<Arc<Workspace>>| {
             let found = found?;
-            let standing = directory.account(&caller.account)?;
-            let name = found.name_any();
-            let sees = standing.operator
-                || standing.workspaces.contains_key(&name)
-                || found.spec.owner == caller.account;
-            sees.then_some(name)
+            role_in(&directory, &caller, &found).map(|_| found.name_any())
         };
         let visible = Arc::new(visible);
         let by_namespace = {
@@ -399,12 +399,4 @@ fn load_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, Template>> {
         }
     }
     Ok(templates)
-}
-
-fn pem_certificates(pem: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    CertificateDer::pem_slice_iter(pem)
-        .map(|certificate| Ok(certificate.context("the authority's certificate")?.to_vec()))
-        .collect()
 }

@@ -1,6 +1,5 @@
 //! Takes usage from the nodes' agents, over mutual TLS.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,41 +13,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use ledger::Ledger;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::Certificate;
 
 /// The path agents send to.
 pub const PATH: &str = "/internal/v1/usage";
 /// The largest batch, in bytes.
 const LARGEST: usize = 32 << 20;
-
-/// What agents are shown, and what theirs must come from.
-pub struct Identity(TlsAcceptor);
-
-impl Identity {
-    pub fn load(folder: &Path, authority: &[u8]) -> anyhow::Result<Self> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
-        };
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(&read("tls.crt")?).collect::<Result<_, _>>().context("tls.crt")?;
-        let key = PrivateKeyDer::from_pem_slice(&read("tls.key")?).context("tls.key")?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority) {
-            roots.add(certificate.context("ca.crt")?)?;
-        }
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-        let config =
-            ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
-    }
-}
 
 #[derive(Clone)]
 struct Ingest {
@@ -56,20 +32,25 @@ struct Ingest {
     counted: broadcast::Sender<String>,
 }
 
-/// Takes usage until the listener fails.
+/// Takes usage until the listener fails, from those whose certificate comes from
+/// the same authority.
 pub async fn run(
     listener: TcpListener,
-    identity: Identity,
+    certificate: Certificate,
     ledger: Ledger,
     counted: broadcast::Sender<String>,
 ) -> anyhow::Result<()> {
+    let Certificate { chain, key, roots, .. } = certificate;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let router = Router::new()
         .route(PATH, post(take))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Ingest { ledger, counted });
     loop {
         let (stream, address) = listener.accept().await.context("accepting an agent")?;
-        let acceptor = identity.0.clone();
+        let acceptor = acceptor.clone();
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let stream = match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
