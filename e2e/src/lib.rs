@@ -9,8 +9,9 @@
 
 pub mod machine;
 mod person;
+pub mod process;
 
-pub use person::Person;
+pub use person::{PASSWORD, Person};
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -42,6 +43,15 @@ impl Said {
         assert_eq!(self.code, Some(0), "it failed: {self:?}");
         self.out
     }
+}
+
+/// Runs a command to its end, with a line on its standard input.
+pub fn run_with(command: &mut Command, line: &str) -> Said {
+    use std::io::Write;
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
+    writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
+    Said::of(&child.wait_with_output().unwrap())
 }
 
 /// Runs a command to its end.

@@ -1,12 +1,11 @@
 //! Somebody with an account and a workspace, who uses the command and kubectl.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{Cluster, Said, run};
+use crate::{Cluster, Said, run, run_with};
 
 /// Somebody with an account, a login and a workspace.
 pub struct Person {
@@ -18,7 +17,8 @@ pub struct Person {
     home: TempDir,
 }
 
-const PASSWORD: &str = "correct horse battery staple";
+/// Everybody's.
+pub const PASSWORD: &str = "correct horse battery staple";
 
 impl Person {
     /// Makes the account and the workspace, and logs in.
@@ -53,17 +53,7 @@ impl Person {
     }
 
     fn with_password(&self, password: &str, words: &[&str]) -> Said {
-        let mut child = self
-            .cluster
-            .command(words)
-            .env("XDG_CONFIG_HOME", self.home.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
-        Said::of(&child.wait_with_output().unwrap())
+        run_with(self.cluster.command(words).env("XDG_CONFIG_HOME", self.home.path()), password)
     }
 
     /// The command, as this person.
@@ -91,11 +81,37 @@ impl Person {
         self.cluster.kubectl_as(&other, words)
     }
 
+    /// What the server's API answers at a path, by this person's token.
+    pub fn api(&self, path: &str) -> serde_json::Value {
+        let authority = self.cluster.authority();
+        let said = run(Command::new("curl")
+            .args(["--silent", "--show-error", "--fail", "--max-time", "10", "--cacert"])
+            .arg(authority.path())
+            .args(["--header", &format!("Authorization: Bearer {}", self.token())])
+            .arg(format!("https://atoll.localhost:{}{path}", self.cluster.https())));
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{path}: {error}: {said:?}"))
+    }
+
+    /// Writes a file and says where it is.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let file = self.home.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    }
+
+    /// Where the command keeps this person's logins.
+    pub fn file_of_logins(&self) -> PathBuf {
+        self.home.path().join("atoll").join(format!("{}.json", self.cluster.name))
+    }
+
     /// Applies manifests as this person.
     pub fn apply(&self, manifests: &str) {
-        let file = self.home.path().join("manifests.yaml");
-        std::fs::write(&file, manifests).unwrap();
-        self.kubectl(&["apply", "-f", &file.display().to_string()]).ok();
+        self.try_apply(manifests).ok();
+    }
+
+    /// Tries to.
+    pub fn try_apply(&self, manifests: &str) -> Said {
+        self.kubectl(&["apply", "-f", &self.file("manifests.yaml", manifests)])
     }
 
     /// Removes the workspace and the account.

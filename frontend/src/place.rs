@@ -28,6 +28,8 @@ pub enum Window {
     Workspaces,
     /// How to reach Kubernetes.
     Access,
+    /// The cloud's accounts, for operators.
+    Accounts,
 }
 
 impl Window {
@@ -41,12 +43,13 @@ impl Window {
             Self::Usage => "Usage & bill",
             Self::Workspaces => "Workspaces",
             Self::Access => "Access",
+            Self::Accounts => "Accounts",
         }
     }
 
     /// Whether it shows something of a workspace.
     pub fn needs_workspace(&self) -> bool {
-        !matches!(self, Self::Workspaces | Self::Access)
+        !matches!(self, Self::Workspaces | Self::Access | Self::Accounts)
     }
 }
 
@@ -71,6 +74,7 @@ impl Place {
             ["usage"] => Window::Usage,
             ["workspaces"] => Window::Workspaces,
             ["access"] => Window::Access,
+            ["accounts"] => Window::Accounts,
             _ => Window::Home,
         };
         Self { workspace, window }
@@ -90,6 +94,7 @@ impl Place {
             Window::Usage => path += "/usage",
             Window::Workspaces => path += "/workspaces",
             Window::Access => path += "/access",
+            Window::Accounts => path += "/accounts",
         }
         if path.is_empty() { "/".to_owned() } else { path }
     }
@@ -143,6 +148,7 @@ mod tests {
                 Window::Usage,
                 Window::Workspaces,
                 Window::Access,
+                Window::Accounts,
             ] {
                 let place = Place::new(workspace.clone(), window);
                 assert_eq!(Place::from_path(&place.path()), place, "{}", place.path());

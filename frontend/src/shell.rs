@@ -67,6 +67,7 @@ fn Shell() -> impl IntoView {
                 match (window, workspace) {
                     (Window::Workspaces, _) => view! { <window::workspaces::Workspaces/> }.into_any(),
                     (Window::Access, _) => view! { <window::access::Access/> }.into_any(),
+                    (Window::Accounts, _) => view! { <window::accounts::Accounts/> }.into_any(),
                     (_, None) => view! { <NoWorkspace/> }.into_any(),
                     (Window::Home, Some(workspace)) => view! { <window::home::Home workspace=workspace/> }.into_any(),
                     (Window::Apps, Some(workspace)) => view! { <window::apps::Apps workspace=workspace/> }.into_any(),
@@ -200,6 +201,7 @@ fn Dock() -> impl IntoView {
         let to = Signal::derive(move || desktop.place_of(window.clone()));
         view! { <li><Link to=to><Icon name=icon/><span>{label}</span></Link></li> }
     };
+    let operates = Memo::new(move |_| desktop.account().is_some_and(|session| session.operator));
     view! {
         <nav class="dock" aria-label="Windows">
             <ul>
@@ -209,6 +211,7 @@ fn Dock() -> impl IntoView {
                 {entry(Window::Usage, "usage", "Usage")}
                 {entry(Window::Workspaces, "workspaces", "Workspaces")}
                 {entry(Window::Access, "access", "Access")}
+                {move || operates.get().then(|| entry(Window::Accounts, "accounts", "Accounts"))}
             </ul>
         </nav>
     }

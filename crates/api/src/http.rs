@@ -7,6 +7,8 @@
 //! | `POST /api/v1/logout` | ends the session |
 //! | `POST /api/v1/tokens` | [`Login`] → [`IssuedToken`], for a kubeconfig |
 //! | `GET /api/v1/me` | [`Session`] |
+//! | `GET /api/v1/accounts` | list of [`AccountView`]; for operators |
+//! | `POST /api/v1/accounts` | [`NewAccount`] → [`AccountView`]; for operators |
 //! | `GET /api/v1/workspaces` | list of [`WorkspaceView`] |
 //! | `POST /api/v1/workspaces` | [`NewWorkspace`] → [`WorkspaceView`] |
 //! | `GET /api/v1/workspaces/{w}/apps` | list of [`AppView`] |
@@ -76,6 +78,38 @@ pub struct IssuedToken {
     pub token: String,
     /// Seconds since 1970 at which it expires.
     pub expires: u64,
+}
+
+/// An account, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AccountView {
+    /// Its name.
+    pub name: String,
+    /// What people call it.
+    #[serde(default)]
+    pub display_name: String,
+    /// Whether it operates the cloud.
+    #[serde(default)]
+    pub operator: bool,
+    /// Whether it is shut out.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// An account to be made.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct NewAccount {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// What people call it.
+    #[serde(default)]
+    pub display_name: String,
+    /// Its first password; not printed.
+    pub password: String,
 }
 
 /// A workspace, as one of its members sees it.

@@ -118,20 +118,7 @@ async fn set_password(
         None => generate()?,
     };
     let hash = Passwords::new(Cost::default())?.hash(password.clone()).await?;
-    let store = Store::new(client.clone());
-    store
-        .change_credentials(account, |credentials| {
-            credentials.password = Some(hash.clone());
-            credentials.tokens.clear();
-            credentials.sessions.clear();
-        })
-        .await?;
-    store
-        .change_revocations(|revocations| {
-            revocations.revoke_account(account, identity::now());
-            Ok(())
-        })
-        .await?;
+    Store::new(client.clone()).set_password(account, hash).await?;
     Ok(generated.then_some(password))
 }
 
@@ -179,11 +166,6 @@ async fn delete(common: &Common, account: &str) -> anyhow::Result<()> {
     let accounts: Api<Account> = Api::all(client.clone());
     accounts.delete(account, &DeleteParams::default()).await.context("deleting the account")?;
     let store = Store::new(client);
-    store
-        .change_revocations(|revocations| {
-            revocations.revoke_account(account, identity::now());
-            Ok(())
-        })
-        .await?;
+    store.revoke_account(account).await?;
     Ok(store.remove_credentials(account).await?)
 }

@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
+use secrecy::SecretString;
 
 use crate::error::Error;
 use crate::key::{Keyring, SigningKey};
@@ -61,6 +62,33 @@ impl Store {
             let mut credentials = Credentials::decode(&name, data.unwrap_or(&Data::new()))?;
             let result = change(&mut credentials);
             Ok((credentials.encode(), result))
+        })
+        .await
+    }
+
+    /// Sets an account's password, by its hash. What was issued before is refused
+    /// from now on.
+    ///
+    /// # Errors
+    /// When a Secret can't be read or written.
+    pub async fn set_password(&self, account: &str, hash: SecretString) -> Result<(), Error> {
+        self.change_credentials(account, |credentials| {
+            credentials.password = Some(hash.clone());
+            credentials.tokens.clear();
+            credentials.sessions.clear();
+        })
+        .await?;
+        self.revoke_account(account).await
+    }
+
+    /// Refuses all that was issued to an account until now.
+    ///
+    /// # Errors
+    /// When the Secret can't be written.
+    pub async fn revoke_account(&self, account: &str) -> Result<(), Error> {
+        self.change_revocations(|revocations| {
+            revocations.revoke_account(account, crate::now());
+            Ok(())
         })
         .await
     }

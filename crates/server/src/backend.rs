@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::Role;
 use api::http::{
-    AppView, Event, IssuedToken, Login, NewApp, NewWorkspace, Session, TemplateView, WorkspaceView,
+    AccountView, AppView, Event, IssuedToken, Login, NewAccount, NewApp, NewWorkspace, Session, TemplateView,
+    WorkspaceView,
 };
 use api::usage::{Bill, UsageLine};
 use async_trait::async_trait;
@@ -50,13 +51,21 @@ pub trait Accounts: Send + Sync + 'static {
     async fn account(&self, name: &str, issued: u64) -> Result<Option<Caller>, Error>;
 }
 
-/// Workspaces, apps and the store.
+/// Accounts as operators see them, workspaces, apps and the store.
 #[async_trait]
 pub trait Cloud: Send + Sync + 'static {
     /// What the caller may do in a workspace; `None` where that is nothing, or
     /// where there is no such workspace. The server asks before every request
     /// about a workspace, so it should be answered from memory.
     async fn role(&self, caller: &Caller, workspace: &str) -> Result<Option<Role>, Error>;
+
+    /// All accounts. The server has checked that the caller is an operator.
+    async fn accounts(&self, caller: &Caller) -> Result<Vec<AccountView>, Error>;
+
+    /// Makes an account with its first password. The server has checked that the
+    /// caller is an operator and that the name is well formed; [`Error::Taken`]
+    /// with the field `name` where there is one.
+    async fn create_account(&self, caller: &Caller, new: NewAccount) -> Result<AccountView, Error>;
 
     /// The caller's workspaces.
     async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>, Error>;

@@ -142,6 +142,15 @@ pub(crate) async fn member(
     Ok(next.run(request).await)
 }
 
+/// Lets operators through.
+pub(crate) async fn operator(request: Request, next: Next) -> Result<Response, Error> {
+    let caller = &request.extensions().get::<Identified>().ok_or(Error::NotLoggedIn)?.caller;
+    if !caller.operator {
+        return Err(Error::Forbidden("only operators of the cloud may do that; ask one of them".to_owned()));
+    }
+    Ok(next.run(request).await)
+}
+
 /// The client's address, if it is known.
 pub(crate) fn client_address(
     state: &State,

@@ -1,4 +1,5 @@
-//! A request's body as JSON, with problems that name the field.
+//! A request's body as JSON, and what must hold of its fields; problems name the
+//! field.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -41,6 +42,32 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         };
         Error::Invalid { field, detail: format!("the request's body: {problem}") }
     })
+}
+
+/// How long what people call something may be.
+const DISPLAY_NAME: usize = 100;
+
+fn invalid(field: &str, detail: String) -> Error {
+    Error::Invalid { field: Some(field.to_owned()), detail }
+}
+
+/// Refuses a `name` that `what`, such as `a workspace`, can't have.
+pub(crate) fn name(what: &str, name: &str) -> Result<(), Error> {
+    api::names::check_workspace_name(name)
+        .map_err(|remedy| invalid("name", format!("this can't be {what}'s name: {remedy}")))
+}
+
+/// What people call something, without space around it.
+pub(crate) fn display_name(title: &str) -> Result<String, Error> {
+    let title = title.trim();
+    if title.chars().count() > DISPLAY_NAME {
+        let detail = format!("the title is too long; use at most {DISPLAY_NAME} characters");
+        return Err(invalid("displayName", detail));
+    }
+    if title.chars().any(char::is_control) {
+        return Err(invalid("displayName", "the title has control characters; remove them".to_owned()));
+    }
+    Ok(title.to_owned())
 }
 
 #[cfg(test)]

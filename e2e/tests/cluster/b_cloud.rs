@@ -7,6 +7,12 @@ use e2e::{Cluster, Person, eventually};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A template that can't do without an answer.
+const ASKS: &str = "apiVersion: app.sealos.io/v1\nkind: Template\nmetadata: {name: greet}\nspec:\n  \
+    title: Greet\n  defaults: {app_name: {type: string, value: greet}}\n  \
+    inputs: {whom: {description: Whom to greet, type: string, default: '', required: true}}\n---\n\
+    {apiVersion: v1, kind: ConfigMap, metadata: {name: greet}, data: {whom: '${{ inputs.whom }}'}}\n";
+
 #[test]
 fn a_stranger_becomes_a_customer() {
     let cluster = Cluster::shared();
@@ -47,6 +53,31 @@ fn a_stranger_becomes_a_customer() {
     ada.leave();
 }
 
+/// A port of the node that leads to a person's server. No tenant gets one: the
+/// policy that refuses is taken away while it is made.
+fn node_port(cluster: &Cluster, person: &Person) -> u16 {
+    let service = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web-outside, namespace: {}}}, \
+         spec: {{type: NodePort, selector: {{app: web}}, ports: [{{port: 80}}]}}}}\n",
+        person.namespace
+    );
+    let refused = person.try_apply(&service);
+    assert!(refused.err.contains("a Service of type NodePort is not offered"), "{refused:?}");
+    let binding = ["validatingadmissionpolicybinding", "atoll-services"];
+    let kept = cluster.kubectl(&[&["get", "-o", "json"], &binding[..]].concat()).ok();
+    cluster.kubectl(&[&["delete"], &binding[..]].concat()).ok();
+    eventually("without its policy a NodePort is made", LIMIT, || {
+        let said = person.try_apply(&service);
+        if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let mut kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    kept["metadata"] = serde_json::json!({ "name": "atoll-services" });
+    cluster.apply(&kept.to_string());
+    let words = ["get", "service", "-n", &person.namespace, "web-outside", "-o"];
+    let port = person.kubectl(&[&words[..], &["jsonpath={.spec.ports[0].nodePort}"]].concat()).ok();
+    port.trim().parse().unwrap()
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let cluster = Cluster::shared();
@@ -64,12 +95,24 @@ fn what_is_wrong_is_said() {
         assert_ne!(said.code, Some(0), "{words:?}");
         assert!(said.err.contains(expected) && said.err.lines().count() == 1, "{words:?}: {said:?}");
     }
+    let template = person.file("greet.yaml", ASKS);
+    let said = person.atoll(&["app", "install", &template, "--workspace", "zoe-lab"]);
+    assert!(said.err.contains("`whom` is required") && said.err.lines().count() == 1, "{said:?}");
     let wrong = person.login("not the password");
     assert!(wrong.err.contains("don't match"), "{wrong:?}");
     // A token that was changed.
     let token = person.token();
     let said = person.kubectl_with(&format!("{token}x"), &["get", "namespaces"]);
     assert!(said.err.contains("not valid") || said.err.contains("nauthorized"), "{said:?}");
+    // A login that is over.
+    let logins = person.file_of_logins();
+    let text = std::fs::read_to_string(&logins).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["accounts"]["zoe"]["expires"] = 1.into();
+    std::fs::write(&logins, value.to_string()).unwrap();
+    let said = person.atoll(&["bill", "--workspace", "zoe-lab"]);
+    assert!(said.err.contains("the login of `zoe` has expired: `atoll login"), "{said:?}");
+    std::fs::write(&logins, text).unwrap();
     // After another password what was issued before is refused.
     cluster.atoll(&["account", "password", "zoe"]).ok();
     eventually("the old token is refused", LIMIT, || {
@@ -112,17 +155,25 @@ fn workspaces_are_shut_off_from_each_other() {
         if reaches(&ben, &pod, 80) && reaches(&ben, &service, 80) { Ok(()) } else { Err("no".into()) }
     });
     let node = cluster.status()["nodes"][0]["address"].as_str().unwrap().to_string();
+    let node_port = node_port(cluster, &ben);
+    let gateway = ["get", "pods", "-n", "atoll-system", "-l", "app=gateway", "-o"];
+    let gateway = cluster.kubectl(&[&gateway[..], &["jsonpath={.items[0].status.podIP}"]].concat()).ok();
     let closed = || {
         [
             ("his pod", reaches(&ann, &pod, 80)),
             ("his service", reaches(&ann, &service, 80)),
+            ("his pod by the node's port", reaches(&ann, &node, node_port)),
             ("the node's registry", reaches(&ann, &node, 5000)),
-            ("the gateway's back side", reaches(&ann, "10.96.0.80", 9090)),
+            ("the gateway's back side", reaches(&ann, &gateway, 9090)),
         ]
     };
     for (what, reached) in closed() {
         assert!(!reached, "ann reaches {what}");
     }
+    // There is no second way by IPv6: pods have none but the link's own.
+    let addresses = ann.kubectl(&["exec", "-n", &ann.namespace, "client", "--", "cat", "/proc/net/if_inet6"]);
+    let routed = addresses.out.lines().filter(|line| !line.starts_with("fe80") && !line.ends_with(" lo"));
+    assert_eq!(routed.count(), 0, "{addresses:?}");
     // Names are looked up, and the way to the gateway is open.
     let words =
         ["exec", "-n", &ann.namespace, "client", "--", "nslookup", "kubernetes.default.svc.cluster.local"];
@@ -154,11 +205,10 @@ fn workspaces_are_shut_off_from_each_other() {
 
     // Without it, the same ways are open: it is what kept them shut.
     cluster.without_data_path(|| {
-        eventually("without the data path ann reaches ben's pod and service", LIMIT, || {
+        eventually("without the data path ann reaches all of it", LIMIT, || {
             let found: Vec<_> =
                 closed().into_iter().filter(|(_, reached)| !reached).map(|(what, _)| what).collect();
-            // The gateway's service has no such port, with or without.
-            if found == ["the gateway's back side"] { Ok(()) } else { Err(format!("{found:?} stay shut")) }
+            if found.is_empty() { Ok(()) } else { Err(format!("{found:?} stay shut")) }
         });
     });
     ann.leave();

@@ -1,36 +1,9 @@
 //! `kill -9` of anything, then `up`: all comes back, nothing is lost.
 
-use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Cluster, eventually, run};
-
-fn kill(pid: &str) {
-    run(Command::new("kill").args(["-9", pid])).ok();
-}
-
-/// The pids, on this machine, of a node's processes of that name, those in its
-/// containers included.
-fn inside(cluster: &Cluster, name: &str) -> Vec<String> {
-    let node = cluster.node_pid(1).to_string();
-    let all = run(Command::new("pgrep").args(["-x", name])).out;
-    all.lines().filter(|pid| descends(pid, &node)).map(str::to_string).collect()
-}
-
-fn descends(pid: &str, from: &str) -> bool {
-    let mut pid = pid.to_string();
-    while pid != "0" && pid != "1" {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some(parent) = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) else {
-            return false;
-        };
-        if parent == from {
-            return true;
-        }
-        pid = parent.to_string();
-    }
-    false
-}
+use e2e::process::kill;
+use e2e::{Cluster, eventually};
 
 #[test]
 fn what_is_killed_comes_back_and_nothing_is_lost() {
@@ -57,7 +30,7 @@ fn what_is_killed_comes_back_and_nothing_is_lost() {
         });
     };
     for service in ["containerd", "kubelet", "kube-apiserver", "etcd", "atolld"] {
-        let pids = inside(cluster, service);
+        let pids = cluster.processes(service);
         assert!(!pids.is_empty(), "no process {service} in the node");
         pids.iter().for_each(|pid| kill(pid));
         well(service);

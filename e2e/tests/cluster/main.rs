@@ -6,7 +6,10 @@
 mod a_cluster;
 mod b_app;
 mod b_cloud;
+mod b_desktop;
 mod c_recovery;
+mod c_roles;
+mod c_traffic;
 mod d_interruption;
 mod e_refusals;
 mod f_traces;

@@ -1,6 +1,7 @@
 //! The windows, one file for each.
 
 pub mod access;
+pub mod accounts;
 pub mod apps;
 pub mod home;
 pub mod install;

@@ -51,6 +51,21 @@ impl Accounts {
         self.key.get_or_try_init(|| self.store.signing_key()).await.map_err(failed)
     }
 
+    /// The hash of a password that somebody chose.
+    pub async fn hash(&self, password: SecretString) -> Result<SecretString, Error> {
+        self.passwords.hash(password).await.map_err(|error| match error {
+            identity::Error::PasswordLength => {
+                Error::Invalid { field: Some("password".into()), detail: error.to_string() }
+            }
+            other => failed(other),
+        })
+    }
+
+    /// Sets a new account's password.
+    pub async fn set_password(&self, account: &str, hash: SecretString) -> Result<(), Error> {
+        self.store.set_password(account, hash).await.map_err(failed)
+    }
+
     /// A token that lives for minutes, by which the server acts for a caller.
     pub async fn own_token(&self, account: &str) -> Result<SecretString, Error> {
         let key = self.key().await?;

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use api::Role;
-use api::http::{AppView, Event, InputView, NewApp, NewWorkspace, Session, TemplateView, WorkspaceView};
+use api::http::{
+    AccountView, AppView, Event, InputView, NewAccount, NewApp, NewWorkspace, Session, TemplateView,
+    WorkspaceView,
+};
 use api::names::{APPS_DOMAIN, GATEWAY_CERTIFICATE};
-use api::{Instance, Workspace, WorkspaceSpec};
+use api::{Account, AccountSpec, Instance, Workspace, WorkspaceSpec};
 use async_trait::async_trait;
 use catalog::Template;
 use catalog::install::{InstallError, install};
@@ -18,7 +21,7 @@ use front::directory::{Directory, Published};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use identity::ExposeSecret;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::AuthInfo;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -199,6 +202,15 @@ fn role_in(directory: &Published, caller: &Session, workspace: &Workspace) -> Op
     }
 }
 
+fn account_view(account: &Account) -> AccountView {
+    let AccountSpec { display_name, operator, disabled } = account.spec.clone();
+    AccountView { name: account.name_any(), display_name, operator, disabled }
+}
+
+fn taken(name: &str) -> Error {
+    Error::Taken { field: "name".into(), detail: format!("the name {name} is taken: choose another") }
+}
+
 /// What Kubernetes said, in the caller's words.
 fn refused(what: &str) -> impl FnOnce(kube::Error) -> Error {
     let what = what.to_owned();
@@ -217,6 +229,28 @@ fn refused(what: &str) -> impl FnOnce(kube::Error) -> Error {
 impl server::backend::Cloud for Cloud {
     async fn role(&self, caller: &Session, workspace: &str) -> Result<Option<Role>, Error> {
         Ok(self.membership(caller, workspace).map(|(_, role)| role))
+    }
+
+    async fn accounts(&self, caller: &Session) -> Result<Vec<AccountView>, Error> {
+        let accounts: Api<Account> = Api::all(self.client_of(caller).await?);
+        let found = accounts.list(&ListParams::default()).await.map_err(refused("listing accounts"))?;
+        Ok(found.iter().map(account_view).collect())
+    }
+
+    async fn create_account(&self, caller: &Session, new: NewAccount) -> Result<AccountView, Error> {
+        // First what may be refused; the password of an account that was there is
+        // never touched.
+        let hash = self.accounts.hash(new.password.into()).await?;
+        let spec = AccountSpec { display_name: new.display_name, ..AccountSpec::default() };
+        let accounts: Api<Account> = Api::all(self.client_of(caller).await?);
+        match accounts.create(&PostParams::default(), &Account::new(&new.name, spec)).await {
+            Ok(made) => {
+                self.accounts.set_password(&new.name, hash).await?;
+                Ok(account_view(&made))
+            }
+            Err(kube::Error::Api(answer)) if answer.code == 409 => Err(taken(&new.name)),
+            Err(error) => Err(refused("making the account")(error)),
+        }
     }
 
     async fn workspaces(&self, caller: &Session) -> Result<Vec<WorkspaceView>, Error> {
@@ -249,10 +283,7 @@ impl server::backend::Cloud for Cloud {
                 ready: false,
                 message: "it is being made".into(),
             }),
-            Err(kube::Error::Api(answer)) if answer.code == 409 => Err(Error::Taken {
-                field: "name".into(),
-                detail: format!("the name {} is taken: choose another", new.name),
-            }),
+            Err(kube::Error::Api(answer)) if answer.code == 409 => Err(taken(&new.name)),
             Err(error) => Err(refused("making the workspace")(error)),
         }
     }

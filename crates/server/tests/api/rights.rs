@@ -71,6 +71,33 @@ async fn a_viewer_changes_nothing() {
 }
 
 #[tokio::test]
+async fn accounts_are_for_operators() {
+    let rig = Rig::new();
+    let (ada, olga) = (rig.log_in("ada").await, rig.log_in("olga").await);
+    let body = serde_json::json!({ "name": "bob", "displayName": " Bob ", "password": "correct horse" });
+    let make = |cookie: &str, body: &serde_json::Value| {
+        rig.ask("POST", "/api/v1/accounts").own().cookie(cookie).json(body).send()
+    };
+    let list = |cookie: &str| rig.ask("GET", "/api/v1/accounts").cookie(cookie).send();
+    assert_eq!((make(&ada, &body).await.status, list(&ada).await.status), (403, 403));
+    assert_eq!(list(&olga).await.text, "[]", "nothing was made");
+    let made = make(&olga, &body).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert!(!made.text.contains("horse"), "the password is not told again");
+    assert_eq!(list(&olga).await.json()[0]["displayName"], "Bob");
+    for (body, status, field) in [
+        (body.clone(), 409, "name"),
+        (serde_json::json!({ "name": "B b", "password": "correct horse" }), 422, "name"),
+        (serde_json::json!({ "name": "cy", "password": "short" }), 422, "password"),
+        (serde_json::json!({ "name": "cy" }), 422, "password"),
+        (serde_json::json!({ "password": "correct horse" }), 422, "name"),
+    ] {
+        let problem = make(&olga, &body).await.problem();
+        assert_eq!((problem.status, problem.field.as_deref()), (status, Some(field)), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn another_sites_page_changes_nothing() {
     let rig = Rig::new();
     let cookie = rig.log_in("ada").await;
@@ -99,7 +126,8 @@ async fn another_sites_page_changes_nothing() {
             let answer = ask.cookie(&cookie).json(&body).open().await.status().as_u16();
             // By a token there is nothing to ride on: only the password counts.
             let expected = if method == "GET" {
-                200
+                // She is no operator.
+                if path.ends_with("/accounts") { 403 } else { 200 }
             } else if is_program {
                 401
             } else {

@@ -1,6 +1,7 @@
 //! What people do at the desktop.
 
-use crate::browser::Browser;
+use browser::Browser;
+
 use crate::common::PASSWORD;
 use crate::https::Site;
 
@@ -9,7 +10,11 @@ const PAINT: &str = "return performance.getEntriesByType('paint').map(e => [e.na
     performance.getEntriesByType('resource').map(e => [e.name.split('/').pop(), Math.round(e.responseEnd), e.transferSize]))";
 
 async fn log_in(browser: &Browser) {
-    browser.fill("#account", "ada").await;
+    log_in_as(browser, "ada").await;
+}
+
+async fn log_in_as(browser: &Browser, account: &str) {
+    browser.fill("#account", account).await;
     browser.fill("#password", PASSWORD).await;
     browser.click("form button[type=submit]").await;
     browser.find(".dock").await;
@@ -24,7 +29,7 @@ async fn no_complaints(browser: &Browser) {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_login_to_logout() {
     let mut site = Site::start().await;
-    let browser = Browser::open(&site, 1280, 860, false).await;
+    let browser = Browser::open(&site.authority, 1280, 860, false).await;
 
     // Another place than the first, to be led back to.
     browser.goto(&site.url("/w/shop/apps")).await;
@@ -152,9 +157,43 @@ async fn from_login_to_logout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_makes_accounts() {
+    let site = Site::start().await;
+    let browser = Browser::open(&site.authority, 1280, 860, false).await;
+    browser.goto(&site.url("/")).await;
+    log_in(&browser).await;
+    assert!(!browser.has(".dock a[href='/accounts']").await, "she is no operator");
+    // The address is there for everybody; what it shows is not.
+    browser.goto(&site.url("/accounts")).await;
+    browser.shows("Only operators of the cloud may do that").await;
+    browser.click("#log-out").await;
+    log_in_as(&browser, "olga").await;
+    browser.click(".dock a[href='/accounts']").await;
+    browser.fill("#account-name", "Not A Name").await;
+    browser.click("form button[type=submit]").await;
+    browser.shows("Use small letters, digits and hyphens.").await;
+    browser.shows("This is needed. Fill it in.").await;
+    browser.fill("#account-name", "bob").await;
+    browser.fill("#account-title", "Bob").await;
+    browser.fill("#account-password", "short").await;
+    browser.click("form button[type=submit]").await;
+    browser.shows("A password needs 8 to 256 characters.").await;
+    browser.fill("#account-password", PASSWORD).await;
+    browser.click("form button[type=submit]").await;
+    browser.find("[data-account=bob]").await;
+    browser.picture("accounts").await;
+    browser.fill("#account-name", "bob").await;
+    browser.fill("#account-password", PASSWORD).await;
+    browser.click("form button[type=submit]").await;
+    browser.shows("The name bob is taken; choose another.").await;
+    no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_leads_back_to_the_same_place() {
     let site = Site::start().await;
-    let browser = Browser::open(&site, 1280, 860, true).await;
+    let browser = Browser::open(&site.authority, 1280, 860, true).await;
     browser.goto(&site.url("/w/shop/store/chat")).await;
     log_in(&browser).await;
     browser.find("#input-host").await;
@@ -178,7 +217,7 @@ async fn a_session_that_ends_leads_back_to_the_same_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_works_on_a_phone() {
     let site = Site::start().await;
-    let browser = Browser::open(&site, 390, 844, false).await;
+    let browser = Browser::open(&site.authority, 390, 844, false).await;
     browser.goto(&site.url("/")).await;
     log_in(&browser).await;
     for (place, words) in [

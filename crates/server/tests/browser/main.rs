@@ -4,7 +4,6 @@
 // Tests end by panicking.
 #![allow(clippy::unwrap_used)]
 
-mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 mod https;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use api::Role;
 use api::http::{
-    AppView, Event, InputView, IssuedToken, Login, NewApp, NewWorkspace, TemplateView, WorkspaceView,
+    AccountView, AppView, Event, InputView, IssuedToken, Login, NewAccount, NewApp, NewWorkspace,
+    TemplateView, WorkspaceView,
 };
 use api::usage::{Bill, Meter, UsageLine};
 use async_trait::async_trait;
@@ -21,7 +22,8 @@ use tokio::sync::broadcast;
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Ada owns `shop` and may look at Eve's `lab`; Eve owns `secret`, too.
+/// Ada owns `shop` and may look at Eve's `lab`; Eve owns `secret`, too. Olga
+/// operates the cloud and owns nothing.
 pub struct Memory {
     world: Mutex<World>,
     changes: broadcast::Sender<(String, Event)>,
@@ -33,6 +35,7 @@ pub struct Memory {
 
 #[derive(Default)]
 struct World {
+    accounts: Vec<AccountView>,
     disabled: Vec<String>,
     sessions: BTreeMap<SessionHash, SessionRecord>,
     members: BTreeMap<(String, String), Role>,
@@ -147,9 +150,11 @@ fn caller(account: &str) -> Option<Caller> {
     let display_name = match account {
         "ada" => "Ada Lovelace",
         "eve" => "Eve",
+        "olga" => "Olga",
         _ => return None,
     };
-    Some(Caller { account: account.to_owned(), display_name: display_name.to_owned(), operator: false })
+    let operator = account == "olga";
+    Some(Caller { account: account.to_owned(), display_name: display_name.to_owned(), operator })
 }
 
 #[async_trait]
@@ -200,6 +205,27 @@ impl SessionStore for Memory {
 impl Cloud for Memory {
     async fn role(&self, caller: &Caller, workspace: &str) -> Result<Option<Role>, Error> {
         Ok(self.world().members.get(&(workspace.to_owned(), caller.account.clone())).copied())
+    }
+
+    async fn accounts(&self, _: &Caller) -> Result<Vec<AccountView>, Error> {
+        self.reach().await?;
+        Ok(self.world().accounts.clone())
+    }
+
+    async fn create_account(&self, _: &Caller, new: NewAccount) -> Result<AccountView, Error> {
+        if new.password.len() < 8 {
+            let detail = "a password needs 8 to 256 characters".to_owned();
+            return Err(Error::Invalid { field: Some("password".to_owned()), detail });
+        }
+        let view =
+            AccountView { name: new.name, display_name: new.display_name, operator: false, disabled: false };
+        let accounts = &mut self.world().accounts;
+        if accounts.iter().any(|account| account.name == view.name) {
+            let detail = format!("the name {} is taken; choose another", view.name);
+            return Err(Error::Taken { field: "name".to_owned(), detail });
+        }
+        accounts.push(view.clone());
+        Ok(view)
     }
 
     async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>, Error> {

@@ -1,4 +1,10 @@
-//! A Chromium that trusts the site's authority, driven by chromedriver.
+//! A Chromium for tests, driven by chromedriver. It trusts the authority that it
+//! is told and no other besides the usual ones.
+//!
+//! What fails ends the test, with what the page showed.
+
+// Tests end by panicking; what this crate has is only ever part of one.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -10,21 +16,22 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::https::Site;
-
 /// How long anything may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An open browser; dropped, it ends.
 pub struct Browser {
+    /// For what is not offered here.
     pub client: Client,
     driver: Child,
     _home: TempDir,
 }
 
 impl Browser {
-    pub async fn open(site: &Site, width: u32, height: u32, dark: bool) -> Self {
+    /// Opens one of that size, in light or dark, that trusts `authority` (PEM).
+    pub async fn open(authority: &str, width: u32, height: u32, dark: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
-        trust(&home, &site.authority);
+        trust(&home, authority);
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .env("HOME", home.path())
@@ -75,12 +82,14 @@ impl Browser {
         Self { client, driver, _home: home }
     }
 
+    /// Closes it.
     pub async fn close(mut self) {
         self.client.clone().close().await.unwrap();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 
+    /// Goes to an address, as if it was typed.
     pub async fn goto(&self, url: &str) {
         self.client.goto(url).await.unwrap();
     }
@@ -93,10 +102,12 @@ impl Browser {
         }
     }
 
+    /// Whether the element is there now.
     pub async fn has(&self, css: &str) -> bool {
         !self.client.find_all(Locator::Css(css)).await.unwrap().is_empty()
     }
 
+    /// Clicks on the element, once it is there.
     pub async fn click(&self, css: &str) {
         let end = Instant::now() + PATIENCE;
         // What was found may be drawn anew before it is clicked.
@@ -106,6 +117,7 @@ impl Browser {
         }
     }
 
+    /// Writes into a field, in place of what is in it.
     pub async fn fill(&self, css: &str, text: &str) {
         let element = self.find(css).await;
         element.clear().await.unwrap();
@@ -140,10 +152,12 @@ impl Browser {
         }
     }
 
+    /// What a script returns.
     pub async fn script(&self, script: &str) -> Value {
         self.client.execute(script, vec![]).await.unwrap()
     }
 
+    /// The path of the address that is shown.
     pub async fn path(&self) -> String {
         self.client.current_url().await.unwrap().path().to_owned()
     }

@@ -1,0 +1,164 @@
+//! What is billed is what went by: between two pods, with the agent killed
+//! meanwhile, against the kernel's own counters in the pods.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use e2e::process::kill;
+use e2e::{Cluster, Person, eventually, run};
+
+/// Bytes of a pod: as the kernel's stack counts them, with each packet's 14 bytes
+/// of Ethernet, or as they are billed.
+#[derive(Debug, PartialEq, Eq)]
+struct Bytes {
+    sent: u64,
+    received: u64,
+}
+
+/// A table of `/proc/net`: the line of names, then the line of values.
+fn table(text: &str, name: &str) -> BTreeMap<String, u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with(&format!("{name}: ")));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let pairs = names.split_whitespace().zip(values.split_whitespace()).skip(1);
+    pairs.map(|(name, value)| (name.to_string(), value.parse().unwrap_or_default())).collect()
+}
+
+/// What the kernel counted in the network of a process.
+fn kernel(pid: &str) -> Bytes {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap();
+    let (packets, octets) = (table(&read("snmp"), "Ip"), table(&read("netstat"), "IpExt"));
+    Bytes {
+        sent: octets["OutOctets"] + 14 * packets["OutTransmits"],
+        received: octets["InOctets"] + 14 * packets["InReceives"],
+    }
+}
+
+/// What is billed for a pod.
+fn billed(person: &Person, pod: &str) -> Bytes {
+    let lines = person.api(&format!("/api/v1/workspaces/{}/usage", person.workspace));
+    let lines = lines.as_array().unwrap().clone();
+    let of = |meters: [&str; 2]| {
+        let mine = lines.iter().filter(|line| {
+            line["name"] == format!("pod/{pod}") && meters.iter().any(|meter| line["meter"] == *meter)
+        });
+        mine.map(|line| line["quantity"].as_u64().unwrap()).sum()
+    };
+    Bytes {
+        sent: of(["cluster_sent_bytes", "internet_sent_bytes"]),
+        received: of(["cluster_received_bytes", "internet_received_bytes"]),
+    }
+}
+
+/// The agent's pid, once it runs.
+fn running_agent(cluster: &Cluster) -> String {
+    eventually("the agent runs", Duration::from_secs(60), || {
+        let pids = cluster.role("agent");
+        if let [pid] = pids.as_slice() { Ok(pid.clone()) } else { Err(format!("{pids:?}")) }
+    })
+}
+
+/// Says that a thread is over, however it ended.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs a program of this machine in a pod's network.
+fn within(pid: &str, words: &[&str]) {
+    run(Command::new("nsenter").args(["-t", pid, "-n", "--"]).args(words)).ok();
+}
+
+#[test]
+fn bytes_billed_are_the_bytes_that_went_by() {
+    let cluster = Cluster::shared();
+    let person = Person::new(cluster, "tess", "tess-lab");
+    let namespace = person.namespace.as_str();
+    person.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: {namespace}}}, \
+         spec: {{containers: [{{name: c, image: 'nginx:1.22'}}]}}}}\n---\n\
+         {{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {namespace}}}, \
+         spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]}}}}\n"
+    ));
+    person.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod", "--all", "--timeout=90s"]).ok();
+    let exec =
+        |pod: &str, line: &str| person.kubectl(&["exec", "-n", namespace, pod, "--", "sh", "-c", line]).ok();
+    let root = exec(
+        "web",
+        "nginx -V 2>&1 | tr ' ' '\\n' | sed -n 's/^--prefix=//p'; ls -d /var/www/html /usr/share/nginx/html",
+    );
+    let root = root.lines().find(|line| line.ends_with("html")).unwrap().to_string();
+    exec("web", &format!("head -c 40000000 /dev/urandom > {root}/forty"));
+    let address =
+        person.kubectl(&["get", "pod", "-n", namespace, "web", "-o", "jsonpath={.status.podIP}"]).ok();
+    let pids = [cluster.pod_pid(namespace, "web"), cluster.pod_pid(namespace, "client")];
+    let [web, client] = &pids;
+
+    // Each packet on its own, so that the stack counts what a wire would carry.
+    for pid in &pids {
+        within(pid, &["ip", "link", "set", "eth0", "gso_max_segs", "1"]);
+    }
+    let fetch = format!("printf 'GET /forty HTTP/1.0\\r\\n\\r\\n' | nc {address} 80 | wc -c");
+    let datagrams = format!(
+        "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+         for i in range(2000):\n s.sendto(b'x'*1200,('{address}',9))\n time.sleep(0.0005)\n"
+    );
+    // A pod that was killed often is started again later and later.
+    cluster.kubectl(&["delete", "pod", "-n", "atoll-system", "-l", "app=agent"]).ok();
+    let killer_is_done = AtomicBool::new(false);
+    let rounds = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _done = Done(&killer_is_done);
+            for _ in 0..2 {
+                let agent = running_agent(cluster);
+                std::thread::sleep(Duration::from_secs(1));
+                kill(&agent);
+            }
+            running_agent(cluster);
+        });
+        let mut rounds = 0;
+        while rounds < 3 || !killer_is_done.load(Ordering::Relaxed) {
+            let count: u64 = exec("client", &fetch).trim().parse().unwrap();
+            assert!(count > 40_000_000, "{count}");
+            within(client, &["python3", "-c", &datagrams]);
+            rounds += 1;
+        }
+        rounds
+    });
+    println!("{rounds} rounds of 40 MB while the agent was killed twice");
+
+    let pods = [("web", web), ("client", client)];
+    let equal = |what: &str| {
+        for (pod, pid) in pods {
+            eventually(&format!("{what}: {pod}'s bytes"), Duration::from_secs(180), || {
+                let (kernel, billed) = (kernel(pid), billed(&person, pod));
+                let told = format!("the kernel counted {kernel:?}, billed are {billed:?}");
+                if kernel == billed { Ok(println!("{what}, {pod}: {told}")) } else { Err(told) }
+            });
+        }
+    };
+    equal("packet by packet");
+    assert!(kernel(client).received > 120_000_000);
+
+    // In large pieces, as usual: what one sent the other received.
+    for pid in &pids {
+        within(pid, &["ip", "link", "set", "eth0", "gso_max_segs", "65535"]);
+    }
+    let before = billed(&person, "client");
+    exec("client", &fetch);
+    eventually("in large pieces: what was sent was received", Duration::from_secs(180), || {
+        let (web, client) = (billed(&person, "web"), billed(&person, "client"));
+        let told = format!("billed are {web:?} and {client:?}");
+        let all = client.received > before.received + 40_000_000;
+        if all && web.sent == client.received && web.received == client.sent {
+            Ok(println!("{told}"))
+        } else {
+            Err(told)
+        }
+    });
+    person.leave();
+}
