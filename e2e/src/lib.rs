@@ -140,6 +140,13 @@ impl Cluster {
         run(self.kubectl_command().args(words))
     }
 
+    /// Lets a pod use about a second of a processor: what an idle app uses in a
+    /// minute may cost less than the smallest amount that is told.
+    pub fn work(&self, namespace: &str, pod: &str) {
+        let line = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
+        self.kubectl(&["exec", "-n", namespace, pod, "--", "sh", "-c", line]).ok();
+    }
+
     /// The programs in the kernel are detached while `work` runs, and the agent is
     /// kept from putting them back; afterwards pods get them again.
     pub fn without_data_path(&self, work: impl FnOnce()) {

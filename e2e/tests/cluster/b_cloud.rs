@@ -36,6 +36,7 @@ fn a_stranger_becomes_a_customer() {
     assert!(said.contains("through front"), "{said}");
     assert!(ada.kubectl(&["logs", "-n", &ada.namespace, pod]).ok().contains("GET /"));
 
+    cluster.work(&ada.namespace, pod);
     // The first minute has to be over.
     eventually("the bill has a line", Duration::from_secs(150), || {
         let bill = ada.atoll(&["bill", "--workspace", "ada-shop", "-o", "json"]);

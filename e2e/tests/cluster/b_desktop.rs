@@ -102,6 +102,10 @@ async fn journey(cluster: &Cluster) {
     browser.shows("Hello, Bea!").await;
 
     // Her bill: the first minute has to be over.
+    let get = ["get", "workspaces.atoll.dev", "bea-shop", "-o", "jsonpath={.status.namespace}"];
+    let namespace = cluster.kubectl(&get).ok();
+    let pod = cluster.kubectl(&["get", "pods", "-n", &namespace, "-o", "name"]).ok();
+    cluster.work(&namespace, pod.trim());
     browser.goto(&format!("{desktop}/w/bea-shop/usage")).await;
     let total = "const total = document.getElementById('total')?.textContent ?? ''; \
                  return /[1-9]/.test(total) ? total : ''";

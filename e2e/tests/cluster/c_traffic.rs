@@ -137,7 +137,7 @@ fn bytes_billed_are_the_bytes_that_went_by() {
             eventually(&format!("{what}: {pod}'s bytes"), Duration::from_secs(180), || {
                 let (kernel, billed) = (kernel(pid), billed(&person, pod));
                 let told = format!("the kernel counted {kernel:?}, billed are {billed:?}");
-                if kernel == billed { Ok(println!("{what}, {pod}: {told}")) } else { Err(told) }
+                if kernel == billed { Ok(told) } else { Err(told) }
             });
         }
     };
@@ -154,11 +154,7 @@ fn bytes_billed_are_the_bytes_that_went_by() {
         let (web, client) = (billed(&person, "web"), billed(&person, "client"));
         let told = format!("billed are {web:?} and {client:?}");
         let all = client.received > before.received + 40_000_000;
-        if all && web.sent == client.received && web.received == client.sent {
-            Ok(println!("{told}"))
-        } else {
-            Err(told)
-        }
+        if all && web.sent == client.received && web.received == client.sent { Ok(told) } else { Err(told) }
     });
     person.leave();
 }

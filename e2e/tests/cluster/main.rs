@@ -3,6 +3,9 @@
 //! `cargo verify` runs this, one test at a time: some take the shared cluster
 //! apart and see it come back. Tests run in the order of their names.
 
+// Tests end by panicking.
+#![allow(clippy::unwrap_used)]
+
 mod a_cluster;
 mod b_app;
 mod b_cloud;

@@ -39,9 +39,9 @@ fn Row(account: AccountView) -> impl IntoView {
         (false, true) => ("state good", "operator"),
         (false, false) => ("state good", "active"),
     };
-    let label = title.clone();
+    let (label, name) = (title.clone(), account.name.clone());
     view! {
-        <article class="row" aria-label=label data-account=account.name.clone()>
+        <article class="row" aria-label=label data-account=name>
             <Icon name="accounts"/>
             <div class="row-main">
                 <h2>{title}</h2>

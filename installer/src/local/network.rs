@@ -61,7 +61,7 @@ pub fn remove(state: &Path, name: &str) -> Result<()> {
     for link in fs::read_dir(links).map_err(Error::file("reading", links))?.flatten() {
         let link = link.file_name().to_string_lossy().into_owned();
         if link.starts_with(&bridge) {
-            command::call("ip", ["link", "delete", &link])?;
+            delete_link(&link)?;
         }
     }
     let others = fs::read_dir(state)
@@ -71,10 +71,19 @@ pub fn remove(state: &Path, name: &str) -> Result<()> {
     if others { Ok(()) } else { restore_settings(state) }
 }
 
+/// Removes a link; one that the kernel has removed meanwhile, with the network at
+/// its other end, is removed as well.
+fn delete_link(link: &str) -> Result<()> {
+    match command::call("ip", ["link", "delete", link]) {
+        Err(_) if !Path::new("/sys/class/net").join(link).exists() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Gives a node its link, into the network namespace of process `pid`.
 pub fn connect(config: &NodeConfig, pid: u32) -> Result<()> {
     if Path::new("/sys/class/net").join(&config.link).exists() {
-        command::call("ip", ["link", "delete", &config.link])?;
+        delete_link(&config.link)?;
     }
     let pid = pid.to_string();
     command::call(
