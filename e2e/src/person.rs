@@ -23,7 +23,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 impl Person {
     /// Makes the account and the workspace, and logs in.
     pub fn new(cluster: &Cluster, account: &str, workspace: &str) -> Self {
-        let person = Self {
+        let mut person = Self {
             cluster: cluster.clone(),
             account: account.into(),
             workspace: workspace.into(),
@@ -40,7 +40,8 @@ impl Person {
         });
         std::fs::write(person.kubeconfig(), person.atoll(&["kubeconfig", "--account", account]).ok())
             .unwrap();
-        Self { namespace, ..person }
+        person.namespace = namespace;
+        person
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -118,5 +119,15 @@ impl Person {
     pub fn leave(&self) {
         self.atoll(&["workspace", "delete", &self.workspace]).ok();
         self.atoll(&["account", "delete", &self.account]).ok();
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing in the way of the next one.
+        if std::thread::panicking() {
+            self.atoll(&["workspace", "delete", &self.workspace]);
+            self.atoll(&["account", "delete", &self.account]);
+        }
     }
 }
