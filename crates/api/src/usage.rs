@@ -63,7 +63,8 @@ pub struct UsageFact {
     pub object: String,
     /// What people call it: `pod/<name>`, `volume/<name>`.
     pub name: String,
-    /// The workspace whose object it is.
+    /// The workspace whose object it is, by its namespace: a later workspace of the
+    /// same name has another, and must not see it.
     pub workspace: String,
     /// The account that pays for this minute.
     pub payer: String,

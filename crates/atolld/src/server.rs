@@ -82,11 +82,12 @@ pub async fn run(
         },
         counted.clone(),
     )?;
+    let workspaces = cloud.workspaces.clone();
     let backends = Backends {
         accounts: accounts.clone(),
         sessions: Arc::new(sessions::Sessions::load(client.clone(), store.clone()).await?),
         cloud: Arc::new(cloud),
-        money: Arc::new(money::Money(ledger.clone())),
+        money: Arc::new(money::Money { ledger: ledger.clone(), workspaces }),
     };
     // Only the gateway reaches the port, which a policy sees to.
     let settings = Settings { trust_forwarded: true, ..Settings::default() };

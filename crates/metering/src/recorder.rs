@@ -22,7 +22,7 @@ pub struct Pod {
     pub uid: String,
     /// Its name.
     pub name: String,
-    /// The workspace it belongs to.
+    /// The workspace it belongs to, by its namespace.
     pub workspace: String,
     /// Who pays for that workspace now.
     pub payer: String,

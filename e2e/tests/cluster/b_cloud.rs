@@ -52,6 +52,13 @@ fn a_stranger_becomes_a_customer() {
     let page = cluster.browse(&desktop);
     assert!(page.contains("Log in"), "{page}");
     ada.leave();
+
+    // Who has a workspace of that name afterwards sees nothing of hers.
+    let eva = Person::new(cluster, "eva", "ada-shop");
+    let bill: serde_json::Value =
+        serde_json::from_str(&eva.atoll(&["bill", "--workspace", "ada-shop", "-o", "json"]).ok()).unwrap();
+    assert_eq!((bill["workspace"].as_str(), &bill["lines"]), (Some("ada-shop"), &serde_json::json!([])));
+    eva.leave();
 }
 
 /// A port of the node that leads to a pod. No tenant gets one: an administrator

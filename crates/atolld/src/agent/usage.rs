@@ -47,8 +47,8 @@ fn metered(cluster: &Cluster, node: &str) -> BTreeMap<String, metering::Pod> {
         let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
         let payer = cluster.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone();
         let uid = pod.uid()?;
-        let metered =
-            metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace: workspace.clone(), payer };
+        let workspace = namespace.name_any();
+        let metered = metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace, payer };
         Some((uid, metered))
     });
     metered.collect()

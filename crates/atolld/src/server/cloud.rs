@@ -59,7 +59,7 @@ pub struct Cloud {
     client: Client,
     accounts: Arc<Accounts>,
     directory: Arc<Published>,
-    workspaces: Store<Workspace>,
+    pub workspaces: Store<Workspace>,
     instances: Store<Instance>,
     changes: broadcast::Sender<Change>,
     counted: broadcast::Sender<String>,
@@ -339,28 +339,22 @@ impl server::backend::Cloud for Cloud {
             let found = found?;
             role_in(&directory, &caller, &found).map(|_| found.name_any())
         };
-        let visible = Arc::new(visible);
-        let by_namespace = {
-            let (workspaces, visible) = (workspaces.clone(), visible.clone());
-            move |namespace: &str| {
-                let found = workspaces.find(|workspace| {
-                    workspace.status.as_ref().and_then(|status| status.namespace.as_deref())
-                        == Some(namespace)
-                });
-                visible(found)
-            }
+        let by_namespace = Arc::new(move |namespace: &str| {
+            visible(workspaces.find(|workspace| {
+                workspace.status.as_ref().and_then(|status| status.namespace.as_deref()) == Some(namespace)
+            }))
+        });
+        let of_usage = {
+            let by_namespace = by_namespace.clone();
+            BroadcastStream::new(self.counted.subscribe()).map(move |namespace| match namespace {
+                Ok(namespace) => Ok(by_namespace(&namespace).map(|workspace| Event::Usage { workspace })),
+                Err(lagged) => Err(lagged),
+            })
         };
         let of_cloud = BroadcastStream::new(self.changes.subscribe()).map(move |change| match change {
             Ok(Change::Standing) => Ok(Some(Event::Workspaces)),
             Ok(Change::Apps(namespace)) => {
                 Ok(by_namespace(&namespace).map(|workspace| Event::Apps { workspace }))
-            }
-            Err(lagged) => Err(lagged),
-        });
-        let of_usage = BroadcastStream::new(self.counted.subscribe()).map(move |workspace| match workspace {
-            Ok(workspace) => {
-                let found = workspaces.get(&ObjectRef::new(&workspace));
-                Ok(visible(found).map(|workspace| Event::Usage { workspace }))
             }
             Err(lagged) => Err(lagged),
         });

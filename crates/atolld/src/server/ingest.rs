@@ -29,6 +29,7 @@ const LARGEST: usize = 32 << 20;
 #[derive(Clone)]
 struct Ingest {
     ledger: Ledger,
+    /// Is told the namespaces of workspaces for which something was counted.
     counted: broadcast::Sender<String>,
 }
 
@@ -71,12 +72,12 @@ async fn take(State(ingest): State<Ingest>, Json(batch): Json<UsageBatch>) -> Re
     match ingest.ledger.ingest(&batch).await {
         Ok(ingested) => {
             tracing::debug!(node = batch.node, ?ingested, "usage was counted");
-            let mut workspaces: Vec<String> = batch.facts.into_iter().map(|fact| fact.workspace).collect();
-            workspaces.sort_unstable();
-            workspaces.dedup();
-            for workspace in workspaces {
+            let mut namespaces: Vec<String> = batch.facts.into_iter().map(|fact| fact.workspace).collect();
+            namespaces.sort_unstable();
+            namespaces.dedup();
+            for namespace in namespaces {
                 // Nobody may be listening.
-                let _ = ingest.counted.send(workspace);
+                let _ = ingest.counted.send(namespace);
             }
             Ok(StatusCode::NO_CONTENT)
         }
