@@ -11,7 +11,8 @@ use gateway::index::{Index, Scope};
 use gateway::listen::{Listener, Server};
 use gateway::metrics::Metrics;
 use gateway::object::{
-    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Secret,
+    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Protocol,
+    Secret,
     Service, ServicePort, ServiceRef,
 };
 use gateway::table::Table;
@@ -180,8 +181,8 @@ impl World {
         let (table, metrics) = (Arc::new(Table::default()), Arc::new(Metrics::default()));
         let server = Server::new(table.clone(), metrics.clone(), 443).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");
-        let http = Some(server.listen(bind().await.unwrap(), false).unwrap());
-        let https = Some(server.listen(bind().await.unwrap(), true).unwrap());
+        let http = Some(server.listen(bind().await.unwrap(), Some(false)).unwrap());
+        let https = Some(server.listen(bind().await.unwrap(), Some(true)).unwrap());
         let authority = Authority::new();
         let mut index = Index::new(Scope::default(), table.clone());
         index.apply(authority.secret(Id::new(DEFAULT.0, DEFAULT.1), &["*.apps.test", "apps.test"]));
@@ -201,7 +202,8 @@ impl World {
         self.ingress(name, host, annotations, false);
         self.index.apply(Object::Service(Service {
             id: Id::new("a", name),
-            ports: vec![ServicePort { name: String::new(), number: 80 }],
+            ports: vec![ServicePort { name: String::new(), number: 80, protocol: Protocol::Http1 }],
+            entrance: None,
         }));
         self.endpoints(name, endpoints);
     }
