@@ -122,7 +122,8 @@ mod tests {
         assert!(is_preflight(&Method::OPTIONS, &request) && !is_preflight(&Method::PUT, &request));
         assert!(cors(&["https://b.test"], true).answer(&request, true).is_empty());
         let answer = cors(&["*"], true).answer(&request, true);
-        let get = |wanted: HeaderName| answer.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        let get =
+            |wanted: HeaderName| answer.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
         assert_eq!(get(header::ACCESS_CONTROL_ALLOW_ORIGIN).unwrap(), "https://a.test");
         assert_eq!(get(header::ACCESS_CONTROL_ALLOW_METHODS).unwrap(), "PUT");
         assert_eq!(get(header::ACCESS_CONTROL_ALLOW_HEADERS).unwrap(), "x-one, x-two");

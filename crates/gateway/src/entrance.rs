@@ -34,18 +34,20 @@ pub struct Wanted {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Keeps the targets that are right and gives the others free ones.
+/// Keeps the targets that are right and gives the others free ones. Of two
+/// Gateways that have one, whatever came between, the smaller keeps it: did both
+/// give way, they would for ever.
 pub(crate) fn assign(
+    gateway: &Id,
     wanted: &BTreeSet<u16>,
     current: &[(u16, u16)],
-    taken: &BTreeSet<u16>,
+    taken: &BTreeMap<u16, Id>,
 ) -> Option<Vec<(u16, u16)>> {
-    let mut used: BTreeSet<u16> = taken.clone();
+    let mut used: BTreeSet<u16> = taken.keys().copied().collect();
     let mut targets = Vec::new();
+    let ours = |target: &u16| PORTS.contains(target) && taken.get(target).is_none_or(|other| gateway < other);
     for port in wanted {
-        if let Some((_, target)) =
-            current.iter().find(|(own, target)| own == port && PORTS.contains(target) && !taken.contains(target))
-        {
+        if let Some((_, target)) = current.iter().find(|(own, target)| own == port && ours(target)) {
             used.insert(*target);
             targets.push((*port, *target));
         }
@@ -73,9 +75,11 @@ impl Index {
             return if names.is_empty() { Desired::Kept } else { Desired::Gone(names) };
         };
         let own = service_name(gateway);
-        let now = current.into_iter().find(|(id, _)| id.name == own);
-        let now = now.map(|(_, entrance)| entrance.targets).unwrap_or_default();
-        let Some(targets) = assign(&ports, &now, &self.taken_ports(gateway)) else { return Desired::Full };
+        let now = current.into_iter().find(|(id, _)| id.name == own).map(|(_, entrance)| entrance);
+        let before = now.as_ref().map(|entrance| entrance.targets.clone()).unwrap_or_default();
+        let Some(targets) = assign(gateway, &ports, &before, &self.taken_ports(gateway)) else {
+            return Desired::Full;
+        };
         let spec = object.spec.clone();
         let infrastructure = spec.infrastructure.unwrap_or_default();
         let wanted = Wanted {
@@ -84,10 +88,14 @@ impl Index {
             labels: infrastructure.labels,
             annotations: infrastructure.annotations,
         };
-        let mut before = now;
-        before.sort_unstable();
-        let plain = wanted.labels.is_empty() && wanted.annotations.is_empty() && wanted.address.is_none();
-        if before == wanted.targets && plain { Desired::Kept } else { Desired::Made(wanted) }
+        let kept = now.is_some_and(|mut now| {
+            now.targets.sort_unstable();
+            now.targets == wanted.targets
+                && now.asked == wanted.address
+                && now.labels == wanted.labels
+                && now.annotations == wanted.annotations
+        });
+        if kept { Desired::Kept } else { Desired::Made(wanted) }
     }
 }
 
@@ -136,17 +144,23 @@ mod tests {
 
     #[test]
     fn ports_are_kept_and_never_shared() {
-        let wanted = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<u16>>();
-        let none = BTreeSet::new();
-        assert_eq!(assign(&wanted(&[80, 443]), &[], &none), Some(vec![(80, 20000), (443, 20001)]));
-        let taken = wanted(&[20000]);
-        assert_eq!(assign(&wanted(&[80]), &[(80, 20007)], &taken), Some(vec![(80, 20007)]));
-        // Somebody else's, or none of the range: not kept.
-        assert_eq!(assign(&wanted(&[80]), &[(80, 20000)], &taken), Some(vec![(80, 20001)]));
-        assert_eq!(assign(&wanted(&[80]), &[(80, 8443)], &taken), Some(vec![(80, 20001)]));
+        let check =
+            |wanted: &[u16], current: &[(u16, u16)], taken: &[(u16, &str)], targets: &[(u16, u16)]| {
+                let wanted = wanted.iter().copied().collect();
+                let taken = taken.iter().map(|(port, name)| (*port, Id::new("a", *name))).collect();
+                let assigned = assign(&Id::new("a", "m"), &wanted, current, &taken);
+                assert_eq!(assigned.unwrap_or_default(), targets);
+            };
+        check(&[80, 443], &[], &[], &[(80, 20000), (443, 20001)]);
+        check(&[80], &[(80, 20007)], &[(20000, "a")], &[(80, 20007)]);
+        // None of the range, or somebody else's: not kept.
+        check(&[80], &[(80, 8443)], &[(20000, "a")], &[(80, 20001)]);
+        check(&[80], &[(80, 20000)], &[(20000, "a")], &[(80, 20001)]);
+        check(&[80], &[(80, 20000)], &[(20000, "z")], &[(80, 20000)]);
         // A port that is kept is not given to another of the same Gateway.
-        assert_eq!(assign(&wanted(&[80, 90]), &[(90, 20000)], &none), Some(vec![(80, 20001), (90, 20000)]));
-        assert_eq!(assign(&wanted(&[80]), &[], &PORTS.into_iter().collect()), None);
+        check(&[80, 90], &[(90, 20000)], &[], &[(80, 20001), (90, 20000)]);
+        let all: Vec<(u16, &str)> = PORTS.map(|port| (port, "a")).collect();
+        check(&[80], &[], &all, &[]);
     }
 
     #[test]

@@ -250,11 +250,18 @@ impl Index {
         Some((served.map(|listener| listener.port).collect(), object))
     }
 
-    /// The ports of ours that lead to other Gateways.
-    pub(crate) fn taken_ports(&self, but: &Id) -> BTreeSet<u16> {
-        let others = self.entrances.iter().filter(|(gateway, _)| *gateway != but);
-        let entrances = others.flat_map(|(_, all)| all.values());
-        entrances.flat_map(|entrance| &entrance.targets).map(|(_, target)| *target).collect()
+    /// The ports of ours that lead to other Gateways; of several the smallest.
+    pub(crate) fn taken_ports(&self, but: &Id) -> BTreeMap<u16, Id> {
+        let mut taken: BTreeMap<u16, Id> = BTreeMap::new();
+        for (gateway, all) in self.entrances.iter().filter(|(gateway, _)| *gateway != but) {
+            for (_, target) in all.values().flat_map(|entrance| &entrance.targets) {
+                let first = taken.entry(*target).or_insert_with(|| gateway.clone());
+                if gateway < first {
+                    first.clone_from(gateway);
+                }
+            }
+        }
+        taken
     }
 
     fn touch(&mut self, kind: Kind, id: &Id) {
@@ -347,8 +354,7 @@ impl Index {
                 Some(Seen { zone: state.zone, listeners: &state.listeners })
             };
             let empty = BTreeMap::new();
-            let (attached, parents) =
-                attach::attach(key.0, route, labels.as_ref().unwrap_or(&empty), seen);
+            let (attached, parents) = attach::attach(key.0, route, labels.as_ref().unwrap_or(&empty), seen);
             if parents.is_empty() {
                 return None;
             }
@@ -418,10 +424,8 @@ impl Index {
         };
         let listeners =
             listeners::read(gateway, &slots, |reference, secret| self.shown(&key, reference, secret));
-        let slots = listeners
-            .iter()
-            .filter_map(|listener| Some((listener.name.clone(), listener.slot?)))
-            .collect();
+        let slots =
+            listeners.iter().filter_map(|listener| Some((listener.name.clone(), listener.slot?))).collect();
         let same = before.is_some_and(|before| attaches_alike(&before, &listeners));
         let state = GatewayState { object, zone, slots, listeners, secrets, foreign, attached };
         self.gateways.insert(id.clone(), state);
@@ -452,7 +456,9 @@ impl Index {
         }
         match self.secrets.get(secret).and_then(|state| state.certificate.as_ref()) {
             Some(certificate) => Ok(certificate.clone()),
-            None => invalid(format!("Secret {} is missing, or holds no certificate with its key", secret.name)),
+            None => {
+                invalid(format!("Secret {} is missing, or holds no certificate with its key", secret.name))
+            }
         }
     }
 
@@ -576,14 +582,17 @@ impl Index {
                     .filter(|listener| listener.port == *port)
                     .filter_map(Listener::served)
                     .collect();
-                if !listeners.is_empty() && ports.insert(*target) {
+                let theirs = self.table.entries.get(target).is_some_and(|entry| entry.gateway < *id);
+                if !listeners.is_empty() && !theirs && ports.insert(*target) {
                     let entry = Entry { gateway: id.clone(), port: *port, zone: state.zone, listeners };
                     self.table.entries.set(*target, Some(Arc::new(entry)));
                 }
             }
         }
         for gone in self.ports.get(id).into_iter().flatten().filter(|port| !ports.contains(port)) {
-            self.table.entries.set(*gone, None);
+            if self.table.entries.get(gone).is_some_and(|entry| entry.gateway == *id) {
+                self.table.entries.set(*gone, None);
+            }
         }
         let same = self.ports.get(id).is_none_or(BTreeSet::is_empty) && ports.is_empty()
             || self.ports.get(id) == Some(&ports);

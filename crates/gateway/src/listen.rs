@@ -239,6 +239,11 @@ impl Server {
             }),
             None => listener.and_then(listeners),
         };
+        if certificate.is_none() && port.shared.is_none() {
+            // Closed as a name is that no TLSRoute takes: whether there is a
+            // listener is not told apart from whether there is a route.
+            return None;
+        }
         let mut config = ServerConfig::clone(&self.tls);
         config.cert_resolver = Arc::new(Chosen(certificate.clone()));
         if route.is_some() {
@@ -255,7 +260,10 @@ impl Server {
         };
         if let Some(route) = route {
             let to = tunnel::connect(&route).await?;
-            return Some(Greeted::Tunnel(Tunnel::new(Client::Tls(Box::new(stream)), Vec::new(), to), counted));
+            return Some(Greeted::Tunnel(
+                Tunnel::new(Client::Tls(Box::new(stream)), Vec::new(), to),
+                counted,
+            ));
         }
         Connection::tls(stream, (peer, port), Tls { name, certificate }, counted).ok().map(Greeted::Http)
     }

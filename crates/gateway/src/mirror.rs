@@ -24,7 +24,8 @@ pub(crate) struct Mirror(mpsc::Sender<Bytes>);
 
 impl Mirror {
     pub fn start(to: SocketAddr, head: &RequestHeader) -> Option<Self> {
-        let mut request = Request::builder().method(head.method.clone()).uri(head.uri.path_and_query()?.as_str());
+        let mut request =
+            Request::builder().method(head.method.clone()).uri(head.uri.path_and_query()?.as_str());
         for (name, value) in &head.headers {
             if *name != header::TRANSFER_ENCODING && *name != header::CONNECTION {
                 request = request.header(name, value);

@@ -301,6 +301,11 @@ pub struct Entrance {
     pub addresses: Vec<IpAddr>,
     /// By the port that clients see: the port of our pods.
     pub targets: Vec<(u16, u16)>,
+    /// The address that was asked for.
+    pub asked: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// But for the one that names the Gateway.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -547,10 +552,15 @@ fn entrance(service: &core::Service) -> Option<Entrance> {
         let IntOrString::Int(target) = port.target_port.as_ref()? else { return None };
         Some((u16::try_from(port.port).ok()?, u16::try_from(*target).ok()?))
     });
+    let mut annotations = meta.annotations.clone().unwrap_or_default();
+    annotations.remove(api::names::GATEWAY_ANNOTATION);
     Some(Entrance {
         gateway: Id::new(namespace, name),
         addresses: addresses.collect(),
         targets: targets.collect(),
+        asked: service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.clone()),
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations,
     })
 }
 

@@ -50,7 +50,7 @@ impl<K: Clone + Eq + Hash, V> Sharded<K, V> {
 
     pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
-        K: std::borrow::Borrow<Q>,
+        K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         self.shard(key).load().get(key).cloned()
@@ -120,6 +120,11 @@ impl Host {
         host.prefix.sort_by(by_path);
         host.regex.sort_by(|a, b| b.path.text().len().cmp(&a.path.text().len()).then_with(|| by_path(a, b)));
         host
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each(&self, visit: impl FnMut(&Arc<Route>)) {
+        self.exact.iter().chain(&self.prefix).chain(&self.regex).for_each(visit);
     }
 
     fn find(&self, request: &Request<'_>, depth: usize) -> Option<&Arc<Route>> {

@@ -12,8 +12,10 @@ use gateway::object::{Id, Kind};
 use gateway::table::Table;
 use gateway::watch::{self, Change};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::{Client, ResourceExt};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
@@ -26,6 +28,8 @@ use super::FIELD_MANAGER;
 const GATHER: Duration = Duration::from_millis(50);
 /// How soon something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// What the API server takes of an event's note.
+const LONGEST_NOTE: usize = 1000;
 /// Changes that wait; a full channel slows the watches down.
 const WAITING: usize = 1024;
 
@@ -64,7 +68,7 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
                     waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
                 for key in due {
                     waiting.remove(&key);
-                    if let Err(error) = settle(&client, &index, key.0, &key.1).await {
+                    if let Err(error) = settle(&client, &mut index, key.0, &key.1).await {
                         tracing::warn!(kind = %key.0, object = %key.1, %error, "telling how it is");
                         waiting.insert(key, Instant::now() + AGAIN);
                     }
@@ -82,9 +86,12 @@ async fn sleep(until: Option<Instant>) {
 }
 
 /// Makes one object's Service and status what they have to be.
-async fn settle(client: &Client, index: &Index, kind: Kind, id: &Id) -> anyhow::Result<()> {
+async fn settle(client: &Client, index: &mut Index, kind: Kind, id: &Id) -> anyhow::Result<()> {
     if kind == Kind::Gateway {
         serve(client, index, id).await?;
+    }
+    if kind == Kind::Ingress {
+        return warn(client, index, id).await;
     }
     let Some(api) = resource(client, kind, &id.namespace) else { return Ok(()) };
     let Some(current) = api.get_opt(&id.name).await? else { return Ok(()) };
@@ -98,6 +105,40 @@ async fn settle(client: &Client, index: &Index, kind: Kind, id: &Id) -> anyhow::
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// An Ingress has no place for conditions: it is told by an event.
+async fn warn(client: &Client, index: &Index, id: &Id) -> anyhow::Result<()> {
+    let lost = index.lost_hosts(Kind::Ingress, id);
+    let problems = index.problems(Kind::Ingress, id);
+    let mut notes = Vec::new();
+    if !lost.is_empty() {
+        // Whose they are is not for this one to know.
+        notes.push(("HostClaimed", format!("{}: claimed by another workspace", lost.join(", "))));
+    }
+    if !problems.is_empty() {
+        let all: Vec<_> = problems.iter().map(|problem| problem.0.as_str()).collect();
+        notes.push(("NotServed", all.join("; ")));
+    }
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let api: Api<Ingress> = Api::namespaced(client.clone(), &id.namespace);
+    let Some(ingress) = api.get_opt(&id.name).await? else { return Ok(()) };
+    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+    let recorder = Recorder::new(client.clone(), reporter);
+    for (reason, mut note) in notes {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Serve".to_owned(),
+            secondary: None,
+        };
+        recorder.publish(&event, &ingress.object_ref(&())).await?;
+    }
+    Ok(())
 }
 
 /// The kinds whose status is ours to write.
@@ -120,7 +161,7 @@ fn resource(client: &Client, kind: Kind, namespace: &str) -> Option<Api<DynamicO
 }
 
 /// Gives a Gateway its Service, or takes it away.
-async fn serve(client: &Client, index: &Index, id: &Id) -> anyhow::Result<()> {
+async fn serve(client: &Client, index: &mut Index, id: &Id) -> anyhow::Result<()> {
     let services: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     match index.entrance(id) {
         Desired::Kept => Ok(()),
@@ -128,11 +169,15 @@ async fn serve(client: &Client, index: &Index, id: &Id) -> anyhow::Result<()> {
             let service = entrance::service(id, &wanted);
             let name = entrance::service_name(id);
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            services.patch(&name, &params, &Patch::Apply(&service)).await?;
+            let made = services.patch(&name, &params, &Patch::Apply(&service)).await?;
+            // The next Gateway must not be given its ports before the watch tells.
+            index.apply(made.into());
             tracing::info!(gateway = %id, service = name, "gave a Gateway its Service");
             Ok(())
         }
-        Desired::Full => anyhow::bail!("no port is left for its listeners: remove Gateways that are not used"),
+        Desired::Full => {
+            anyhow::bail!("no port is left for its listeners: remove Gateways that are not used")
+        }
         Desired::Gone(names) => {
             // The shared one is the installation's.
             for name in names.into_iter().filter(|name| name != GATEWAY_SERVICE) {

@@ -363,23 +363,4 @@ mod tests {
         check("s", None);
         check("1d", None);
     }
-
-    #[test]
-    fn host_names_intersect() {
-        let check = |listener: Option<&str>, route: &[&str], wanted: &[&str]| {
-            let route: Vec<String> = route.iter().map(|host| (*host).to_owned()).collect();
-            assert_eq!(hosts(listener, &route), wanted, "{listener:?} {route:?}");
-        };
-        check(None, &[], &[""]);
-        check(None, &["a.example"], &["a.example"]);
-        check(Some("a.example"), &[], &["a.example"]);
-        check(
-            Some("*.example"),
-            &["a.example", "b.c.example", "example", "a.other"],
-            &["a.example", "b.c.example"],
-        );
-        check(Some("a.example"), &["*.example"], &["a.example"]);
-        check(Some("*.a.example"), &["*.example"], &["*.a.example"]);
-        check(Some("a.example"), &["b.example"], &[]);
-    }
 }

@@ -11,7 +11,8 @@ use super::{Compiled, Problem};
 use crate::certificate::covers;
 use crate::object::{Id, Ingress, IngressPath, PathType, ServiceRef};
 use crate::route::{
-    Action, CLEAR, HeaderEdit, Limits, Owner, PathMatch, PathRewrite, Precedence, Route, SECURE, SHARED, Target, Targets,
+    Action, CLEAR, HeaderEdit, Limits, Owner, PathMatch, PathRewrite, Precedence, Route, SECURE, SHARED,
+    Target, Targets,
 };
 
 /// A compiled expression may take this much memory: nobody's pattern eats the

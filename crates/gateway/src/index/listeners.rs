@@ -89,10 +89,7 @@ impl Listener {
 /// The Secrets that a Gateway's listeners name, right or wrong.
 pub(super) fn secrets(gateway: &Gateway) -> BTreeSet<Id> {
     let references = gateway.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    references
-        .flat_map(|tls| &tls.certificate_refs)
-        .map(|reference| secret(gateway, reference))
-        .collect()
+    references.flat_map(|tls| &tls.certificate_refs).map(|reference| secret(gateway, reference)).collect()
 }
 
 fn secret(gateway: &Gateway, reference: &ObjectRef) -> Id {

@@ -29,7 +29,8 @@ impl State {
 
     fn facts(&self, port: &PortRef) -> Facts {
         let Some(port) = self.port(port) else { return Facts::default() };
-        let section = |wanted: Option<&str>| self.tls.iter().find(|(section, _)| section.as_deref() == wanted);
+        let section =
+            |wanted: Option<&str>| self.tls.iter().find(|(section, _)| section.as_deref() == wanted);
         // What names the port comes before what means all of them.
         let tls = section(Some(port.name.as_str())).or_else(|| section(None)).map(|(_, tls)| tls);
         Facts {

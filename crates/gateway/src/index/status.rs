@@ -16,9 +16,11 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
+    "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
+    "GatewayStaticAddresses",
     "HTTPRoute",
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -42,9 +44,6 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "HTTPRouteRequestPercentageMirror",
     "HTTPRouteRequestTimeout",
     "HTTPRouteResponseHeaderModification",
-    "HTTPRouteRetry",
-    "HTTPRouteRetryBackendTimeout",
-    "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
     "ReferenceGrant",
     "TLSRoute",
@@ -74,7 +73,8 @@ impl Index {
             Object::GatewayClass(class) if class.controller == self.scope.controller => {
                 let unknown = Reason::new("InvalidParameters", "no parametersRef is known here");
                 let accepted = if class.parameters { Err(&unknown) } else { Ok(("Accepted", "")) };
-                let features: Vec<_> = SUPPORTED_FEATURES.iter().map(|name| json!({ "name": name })).collect();
+                let features: Vec<_> =
+                    SUPPORTED_FEATURES.iter().map(|name| json!({ "name": name })).collect();
                 json!({
                     "conditions": conditions(&[("Accepted", accepted)], class.generation, &current["conditions"], now),
                     "supportedFeatures": features,
@@ -116,7 +116,8 @@ impl Index {
         let state = self.gateways.get(&gateway.id)?;
         let entrances = || self.entrances.get(&gateway.id).into_iter().flat_map(|all| all.values());
         let addresses: BTreeSet<_> = entrances().flat_map(|entrance| &entrance.addresses).collect();
-        let open = |port: u16| entrances().any(|entrance| entrance.targets.iter().any(|(own, _)| *own == port));
+        let open =
+            |port: u16| entrances().any(|entrance| entrance.targets.iter().any(|(own, _)| *own == port));
         let (accepted, word) = self.accepts(gateway, state);
         let wanted: Vec<_> =
             gateway.spec.addresses.iter().filter_map(|address| address.value.as_deref()).collect();
@@ -349,7 +350,8 @@ fn own<'a>(current: &'a Value, controller: &'a str) -> impl Iterator<Item = &'a 
 
 /// Other controllers' entries as they are, and ours anew.
 fn merged(current: &Value, ours: Vec<Value>, controller: &str) -> Vec<Value> {
-    let others = current.as_array().into_iter().flatten().filter(|entry| entry["controllerName"] != controller);
+    let others =
+        current.as_array().into_iter().flatten().filter(|entry| entry["controllerName"] != controller);
     others.cloned().chain(ours).collect()
 }
 

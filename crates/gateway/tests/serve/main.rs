@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod gateways;
 mod world;
 
 use std::sync::Arc;

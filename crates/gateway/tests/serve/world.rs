@@ -12,8 +12,7 @@ use gateway::listen::{Listener, Server};
 use gateway::metrics::Metrics;
 use gateway::object::{
     EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Protocol,
-    Secret,
-    Service, ServicePort, ServiceRef,
+    Secret, Service, ServicePort, ServiceRef,
 };
 use gateway::table::Table;
 use http::{Request, Response, StatusCode};
@@ -59,8 +58,8 @@ impl Backend {
                 let count = count.clone();
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
-                        count.fetch_add(1, Ordering::SeqCst);
-                        async move { Ok::<_, Infallible>(answer(name, request).await) }
+                        let turn = count.fetch_add(1, Ordering::SeqCst);
+                        async move { Ok::<_, Infallible>(answer(name, turn, request).await) }
                     });
                     let io = TokioIo::new(stream);
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -74,7 +73,7 @@ impl Backend {
     }
 }
 
-async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
+async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Response<Body> {
     if request.headers().contains_key("upgrade") {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -94,6 +93,11 @@ async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
         "/echo" => {
             let frames = request.into_body().into_data_stream().map(|data| Ok(Frame::data(data.unwrap())));
             Response::new(BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames)))))
+        }
+        "/every-third" if turn % 3 != 2 => {
+            let mut response = Response::new(full("not now"));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
         }
         "/slow" => {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;

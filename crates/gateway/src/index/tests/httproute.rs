@@ -50,23 +50,23 @@ fn http_routes_match_by_the_rules_of_the_specification() {
         {matches: [{path: {type: RegularExpression, value: '/r/[0-9]+'}}, {path: {value: /also}}], backendRefs: [{name: regex, port: 80}]},
     ]}";
     world(&route("a", "r", rules)).check(&[
-            ("GET http://a.example/", "a/any:80"),
-            ("GET http://a.example/p", "a/exact:80"),
-            ("GET http://a.example/p/", "a/prefix:80"),
-            ("GET http://a.example/px", "a/any:80"),
-            ("POST http://a.example/p/", "a/post:80"),
-            ("POST http://a.example/p/ x-v=2", "a/post:80"),
-            ("GET http://a.example/p/x x-v=2", "a/header:80"),
-            ("GET http://a.example/p/x x-v=2 x-w=bc", "a/headers:80"),
-            ("GET http://a.example/p/x x-v=2 x-w=abc", "a/header:80"),
-            ("GET http://a.example/p/x x-v=3", "a/prefix:80"),
-            ("GET http://a.example/p/x?a=1&q=x%20y", "a/query:80"),
-            ("GET http://a.example/r/12", "a/regex:80"),
-            ("GET http://a.example/r/12/x", "a/any:80"),
-            ("GET http://a.example/also/x", "a/regex:80"),
-            ("GET https://a.example/", "a/any:80"),
-            ("GET http://b.example/", "no host"),
-        ]);
+        ("GET http://a.example/", "a/any:80"),
+        ("GET http://a.example/p", "a/exact:80"),
+        ("GET http://a.example/p/", "a/prefix:80"),
+        ("GET http://a.example/px", "a/any:80"),
+        ("POST http://a.example/p/", "a/post:80"),
+        ("POST http://a.example/p/ x-v=2", "a/post:80"),
+        ("GET http://a.example/p/x x-v=2", "a/header:80"),
+        ("GET http://a.example/p/x x-v=2 x-w=bc", "a/headers:80"),
+        ("GET http://a.example/p/x x-v=2 x-w=abc", "a/header:80"),
+        ("GET http://a.example/p/x x-v=3", "a/prefix:80"),
+        ("GET http://a.example/p/x?a=1&q=x%20y", "a/query:80"),
+        ("GET http://a.example/r/12", "a/regex:80"),
+        ("GET http://a.example/r/12/x", "a/any:80"),
+        ("GET http://a.example/also/x", "a/regex:80"),
+        ("GET https://a.example/", "a/any:80"),
+        ("GET http://b.example/", "no host"),
+    ]);
 }
 
 #[test]
