@@ -5,6 +5,7 @@
 //! passed over: what can't run on a machine fails there.
 
 mod benches;
+mod conformance;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,7 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
-    /// What `verify` does, and the benches
+    /// What `verify` does, the benches, and the Gateway API's conformance suite
     VerifyLong,
     /// Build the desktop's files: Rust to wasm, hashed names, compressed
     Desktop {
@@ -41,6 +42,15 @@ enum Task {
     },
     /// Build the kernel half of the network into target/ebpf/network.o
     Ebpf,
+    /// Run the Gateway API's conformance suite against a cluster of its own
+    Conformance {
+        /// The file that gets the suite's report
+        #[arg(long, default_value = "docs/conformance/gateway-api.yaml")]
+        report: PathBuf,
+        /// Run only this one test, and write no report
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -55,10 +65,15 @@ fn main() -> anyhow::Result<()> {
         Task::VerifyLong => {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
+            conformance::run(Path::new("docs/conformance/gateway-api.yaml"), None)?;
             benches::run(5)
         }
         Task::Desktop { output, cache } => desktop(output, cache),
         Task::Ebpf => run(ebpf()),
+        Task::Conformance { report, only } => {
+            run(cargo(&["build", "--release", "--bin", "atoll"]))?;
+            conformance::run(&report, only.as_deref())
+        }
         Task::Bench { rounds } => benches::run(rounds),
     }
 }

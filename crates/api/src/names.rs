@@ -30,6 +30,12 @@ pub const GATEWAY_SERVICE: &str = "gateway";
 /// The `kubernetes.io/tls` Secret with the certificate for `*.APPS_DOMAIN`, in
 /// [`SYSTEM_NAMESPACE`].
 pub const GATEWAY_CERTIFICATE: &str = "gateway-certificate";
+/// Annotation on a Service of [`SYSTEM_NAMESPACE`] that leads to a Gateway:
+/// the Gateway's `namespace/name`.
+pub const GATEWAY_ANNOTATION: &str = "atoll.dev/gateway";
+/// The Gateway behind [`GATEWAY_SERVICE`], which every workspace may use. Its
+/// address also serves Ingresses.
+pub const DEFAULT_GATEWAY: &str = "gateway";
 /// The classes by which an Ingress names our gateway: our own, which is the
 /// default one, and the one that app templates name.
 pub const INGRESS_CLASSES: [&str; 2] = ["atoll", "nginx"];

@@ -1,12 +1,13 @@
 //! The controller: keeps what is there as the resources say.
 //!
-//! [`addresses`] gives Services of type LoadBalancer their address, [`ingress`]
-//! tells each Ingress where it is reached, [`instance`] tells how an app is,
+//! [`addresses`] gives Services of type LoadBalancer their address, [`gateway`]
+//! gives Gateways such a Service and their status, [`ingress`] tells each Ingress where it is reached, [`instance`] tells how an app is,
 //! [`serving`] lets kubelets have certificates, and `tenancy` makes workspaces
 //! what they have to be. Each watches and acts for
 //! itself; when one ends, the process does, and is started again.
 
 mod addresses;
+mod gateway;
 mod ingress;
 mod instance;
 mod serving;
@@ -52,6 +53,7 @@ pub async fn run(
     tokio::select! {
         () = stopped => Ok(()),
         result = addresses => result,
+        result = gateway::run(client.clone()) => result,
         result = ingress::run(client.clone()) => result,
         result = instance::run(client.clone()) => result,
         result = serving::run(client.clone()) => result,

@@ -10,18 +10,48 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::object::{Id, PortRef};
+use crate::object::{Id, PortRef, Protocol};
+use crate::upstream_tls::BackendTls;
 
 pub struct Backend {
     pub service: Id,
     pub port: PortRef,
     endpoints: ArcSwap<Vec<SocketAddr>>,
+    facts: ArcSwap<Facts>,
     turn: AtomicUsize,
+}
+
+/// What is known of a backend besides its endpoints.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// There is such a Service with such a port.
+    pub exists: bool,
+    pub protocol: Protocol,
+    /// It is spoken to over TLS, and has to prove who it is.
+    pub tls: Option<Arc<BackendTls>>,
+    /// It should be, but can't, and is not spoken to otherwise.
+    pub refused: Option<String>,
 }
 
 impl Backend {
     pub fn new(service: Id, port: PortRef) -> Self {
-        Self { service, port, endpoints: ArcSwap::default(), turn: AtomicUsize::new(0) }
+        Self {
+            service,
+            port,
+            endpoints: ArcSwap::default(),
+            facts: ArcSwap::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn facts(&self) -> Arc<Facts> {
+        self.facts.load_full()
+    }
+
+    pub fn set_facts(&self, facts: Facts) {
+        if **self.facts.load() != facts {
+            self.facts.store(Arc::new(facts));
+        }
     }
 
     pub fn set(&self, endpoints: Vec<SocketAddr>) {

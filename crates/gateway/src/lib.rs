@@ -14,19 +14,25 @@ mod admin;
 mod authority;
 pub mod backend;
 pub mod certificate;
+pub mod cors;
+pub mod entrance;
 pub mod error;
 pub mod gateway_api;
 pub mod index;
 pub mod listen;
 pub mod metrics;
+mod mirror;
 pub mod object;
 mod page;
+mod ports;
 mod proxy;
 pub mod route;
 pub mod snapshot;
 mod stream;
 pub mod table;
+mod tunnel;
 mod upgrade;
+pub mod upstream_tls;
 pub mod watch;
 
 use std::collections::HashSet;
@@ -105,7 +111,8 @@ pub async fn run(
     let scope = Scope {
         ingress_classes: config.ingress_classes,
         controller: config.controller,
-        default_certificate: Id::new(config.system_namespace, config.default_certificate),
+        default_certificate: Id::new(config.system_namespace.clone(), config.default_certificate),
+        default_gateway: Id::new(config.system_namespace, api::names::DEFAULT_GATEWAY),
     };
     let mut index = Index::new(scope, table.clone());
     let http = bind(config.http).await?;
@@ -119,7 +126,7 @@ pub async fn run(
     let admin_task = tokio::spawn(admin.clone().serve(admin_listener));
 
     let (to, from) = mpsc::channel(WAITING);
-    let watches = watch::start(&client, &to);
+    let watches = watch::start(&client, &Kind::ALL, &to);
     drop(to);
     let (synced, is_synced) = tokio::sync::oneshot::channel();
     let applying = tokio::spawn(apply(index, from, snapshot, metrics, synced));
@@ -131,12 +138,13 @@ pub async fn run(
             let _ = is_synced.await;
         }
         let listen = |listener, address, tls| {
-            server.listen(listener, tls).map_err(|source| Error::Listen { address, source })
+            server.listen(listener, Some(tls)).map_err(|source| Error::Listen { address, source })
         };
         let open = (listen(http, config.http, false)?, listen(https, config.https, true)?);
         admin.ready.store(true, Ordering::Release);
         tracing::info!(hosts = admin.table.hosts.len(), from_snapshot = loaded, "serving");
-        std::future::pending::<()>().await;
+        let shared = [config.http.port(), config.https.port()];
+        ports::keep_open(&server, &admin.table, config.http.ip(), &shared).await;
         drop(open);
         Ok(())
     };

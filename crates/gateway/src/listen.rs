@@ -12,22 +12,27 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 
 use crate::certificate::Chosen;
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
-use crate::stream::{Connection, Tls};
-use crate::table::Table;
+use crate::route::{Request, Route, View};
+use crate::stream::{Connection, Port, Tls};
+use crate::table::{Entry, Found, Protocol, Table};
+use crate::tunnel::{self, Client, Tunnel};
 
 /// A client that opens a connection says what it wants within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Attempts to connect to a backend, the first one included.
-const ATTEMPTS: usize = 4;
+/// Attempts to reach a backend; routes may ask for so many retries.
+const ATTEMPTS: usize = 16;
+/// No client needs more to say hello.
+const LONGEST_HELLO: usize = 32 << 10;
 
 /// Serves connections with one table; listeners share it.
 pub struct Server {
@@ -47,6 +52,55 @@ pub struct Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+/// A connection whose client has said what it wants.
+enum Greeted {
+    Http(Connection),
+    Tunnel(Tunnel, Counted),
+}
+
+/// Whether a client begins with HTTP/2 without having been asked. No method of
+/// HTTP/1 begins as that does.
+async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await.ok()? {
+            // It is gone again; pingora notices.
+            0 => return Some(false),
+            read if !PREFACE.starts_with(first.get(..read)?) => return Some(false),
+            read if read == PREFACE.len() => return Some(true),
+            // The rest is on its way: `peek` doesn't wait for more than there was.
+            _ => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
+}
+
+/// Reads a ClientHello, and keeps its bytes.
+async fn hello(stream: &mut TcpStream) -> Option<(rustls::server::Accepted, Vec<u8>)> {
+    let mut acceptor = Acceptor::default();
+    let mut read = Vec::with_capacity(1024);
+    loop {
+        let start = read.len();
+        if start > LONGEST_HELLO || stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+        let mut new = read.get(start..)?;
+        while !new.is_empty() {
+            acceptor.read_tls(&mut new).ok()?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Some((accepted, read)),
+            Ok(None) => {}
+            Err((_, mut alert)) => {
+                let mut bytes = Vec::new();
+                let _ = alert.write_all(&mut bytes);
+                let _ = stream.write_all(&bytes).await;
+                return None;
+            }
+        }
     }
 }
 
@@ -81,14 +135,22 @@ impl Server {
     }
 
     /// Starts to accept on a bound socket.
-    pub fn listen(self: &Arc<Self>, listener: TcpListener, tls: bool) -> std::io::Result<Listener> {
+    ///
+    /// `shared`: Ingresses are served there, over TLS or not; None: only the
+    /// Gateway that the table has for the port is.
+    pub fn listen(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        shared: Option<bool>,
+    ) -> std::io::Result<Listener> {
         let address = listener.local_addr()?;
+        let port = Port { number: address.port(), shared };
         let server = self.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        tokio::spawn(server.clone().serve(stream, peer, tls));
+                        tokio::spawn(server.clone().serve(stream, peer, port));
                     }
                     Err(error) => {
                         // Out of descriptors, most likely: others must close first.
@@ -101,34 +163,94 @@ impl Server {
         Ok(Listener { address, accepting })
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, tls: bool) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, port: Port) {
         let counted = Counted::new(self.metrics.clone());
         let _ = stream.set_nodelay(true);
-        let connection = if tls {
-            tokio::time::timeout(HANDSHAKE, self.handshake(stream, peer, counted)).await.ok().flatten()
-        } else {
-            Connection::plain(stream, peer, counted).ok()
+        let entry = self.table.entries.get(&port.number);
+        let tls = match (port.shared, &entry) {
+            (Some(tls), _) => tls,
+            (None, Some(entry)) => entry.secure(),
+            (None, None) => return,
         };
-        match connection {
-            Some(connection) => {
+        let greeted = async {
+            if tls {
+                self.handshake(stream, (peer, port), entry.as_deref(), counted).await
+            } else {
+                let http2 = speaks_http2(&stream).await?;
+                Some(Greeted::Http(Connection::plain(stream, (peer, port), http2, counted).ok()?))
+            }
+        };
+        match tokio::time::timeout(HANDSHAKE, greeted).await.ok().flatten() {
+            Some(Greeted::Http(connection)) => {
                 let stopping = self.stopping.subscribe();
                 self.proxy.process_new(Box::new(connection), &stopping).await;
             }
-            None => {
+            Some(Greeted::Tunnel(tunnel, _counted)) => {
+                let mut stopping = self.stopping.subscribe();
+                tokio::select! {
+                    () = tunnel.carry() => {}
+                    // Nobody knows where a stream could be cut without harm.
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+            }
+            None if tls => {
                 self.metrics.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             }
+            None => {}
         }
     }
 
-    /// The certificate is chosen here rather than inside rustls, so that the
-    /// connection knows which one it has shown.
-    async fn handshake(&self, stream: TcpStream, peer: SocketAddr, counted: Counted) -> Option<Connection> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    /// The listener and the certificate are chosen here rather than inside
+    /// rustls, so that the connection knows which one it has shown.
+    async fn handshake(
+        &self,
+        mut stream: TcpStream,
+        (peer, port): (SocketAddr, Port),
+        entry: Option<&Entry>,
+        counted: Counted,
+    ) -> Option<Greeted> {
+        let (accepted, read) = hello(&mut stream).await?;
         let name =
-            start.client_hello().server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-        let certificate = self.table.certificate(name.as_deref());
+            accepted.client_hello().server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let listener = entry.and_then(|entry| entry.listener(name.as_deref().unwrap_or_default()));
+        let route = match (listener.map(|listener| listener.protocol), &name) {
+            (Some(Protocol::Tls | Protocol::Passthrough), Some(name)) => {
+                let found = self.stream_route(entry?, listener?, name);
+                if found.is_none() {
+                    tracing::debug!(%peer, name, "no TLSRoute takes a connection");
+                }
+                Some(found?)
+            }
+            // Without a name it is not known whose it is.
+            (Some(Protocol::Tls | Protocol::Passthrough), None) => return None,
+            _ => None,
+        };
+        if let Some(route) = &route
+            && listener?.protocol == Protocol::Passthrough
+        {
+            let to = tunnel::connect(route).await?;
+            return Some(Greeted::Tunnel(Tunnel::new(Client::Plain(stream), read, to), counted));
+        }
+        let listeners = |listener: &crate::table::Listener| listener.certificate(name.as_deref()).cloned();
+        let certificate = match port.shared {
+            // A host's own comes before its Gateway's.
+            Some(_) => self.table.own_certificate(name.as_deref()).or_else(|| {
+                listener.and_then(listeners).or_else(|| self.table.default_certificate.load_full())
+            }),
+            None => listener.and_then(listeners),
+        };
+        if certificate.is_none() && port.shared.is_none() {
+            // Closed as a name is that no TLSRoute takes: whether there is a
+            // listener is not told apart from whether there is a route.
+            return None;
+        }
         let mut config = ServerConfig::clone(&self.tls);
         config.cert_resolver = Arc::new(Chosen(certificate.clone()));
+        if route.is_some() {
+            // What is inside is not for us to agree on.
+            config.alpn_protocols.clear();
+        }
+        let start = StartHandshake::from_parts(accepted, stream);
         let stream = match start.into_stream(Arc::new(config)).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -136,7 +258,36 @@ impl Server {
                 return None;
             }
         };
-        Connection::tls(stream, peer, Tls { name, certificate }, counted).ok()
+        if let Some(route) = route {
+            let to = tunnel::connect(&route).await?;
+            return Some(Greeted::Tunnel(
+                Tunnel::new(Client::Tls(Box::new(stream)), Vec::new(), to),
+                counted,
+            ));
+        }
+        Connection::tls(stream, (peer, port), Tls { name, certificate }, counted).ok().map(Greeted::Http)
+    }
+
+    /// The TLSRoute for a name.
+    fn stream_route(
+        &self,
+        entry: &Entry,
+        listener: &crate::table::Listener,
+        name: &str,
+    ) -> Option<Arc<Route>> {
+        let request = Request {
+            host: name,
+            path: "/",
+            query: None,
+            method: &http::Method::CONNECT,
+            headers: &http::HeaderMap::new(),
+            secure: true,
+            view: View { zone: entry.zone, listeners: 1 << listener.slot },
+        };
+        match self.table.find(&request) {
+            Found::Route(route) => Some(route),
+            Found::NoRoute | Found::NoHost => None,
+        }
     }
 
     /// Lets requests that are under way finish, for at most `patience`. The

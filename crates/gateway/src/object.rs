@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway_api;
@@ -42,39 +43,69 @@ impl fmt::Display for Id {
 pub enum Kind {
     Ingress,
     HttpRoute,
+    GrpcRoute,
+    TlsRoute,
     Gateway,
     GatewayClass,
+    ReferenceGrant,
+    BackendTlsPolicy,
+    Namespace,
     Service,
     EndpointSlice,
     Secret,
+    ConfigMap,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Ingress,
         Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TlsRoute,
         Self::Gateway,
         Self::GatewayClass,
+        Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
+        Self::Namespace,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
+        Self::ConfigMap,
     ];
+
+    /// The kinds of routes.
+    pub const ROUTES: [Self; 3] = [Self::HttpRoute, Self::GrpcRoute, Self::TlsRoute];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "Ingress",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::Namespace => "Namespace",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 
     /// Whether the kind may be missing from a cluster altogether.
     pub fn optional(self) -> bool {
-        matches!(self, Self::HttpRoute | Self::Gateway | Self::GatewayClass)
+        matches!(
+            self,
+            Self::HttpRoute
+                | Self::GrpcRoute
+                | Self::TlsRoute
+                | Self::Gateway
+                | Self::GatewayClass
+                | Self::ReferenceGrant
+                | Self::BackendTlsPolicy
+        )
     }
 }
 
@@ -88,11 +119,17 @@ impl fmt::Display for Kind {
 pub enum Object {
     Ingress(Ingress),
     HttpRoute(HttpRoute),
+    GrpcRoute(HttpRoute),
+    TlsRoute(HttpRoute),
     Gateway(Gateway),
     GatewayClass(GatewayClass),
+    ReferenceGrant(ReferenceGrant),
+    BackendTlsPolicy(BackendTlsPolicy),
+    Namespace(Namespace),
     Service(Service),
     EndpointSlice(EndpointSlice),
     Secret(Secret),
+    ConfigMap(ConfigMap),
 }
 
 impl Object {
@@ -100,11 +137,17 @@ impl Object {
         match self {
             Self::Ingress(_) => Kind::Ingress,
             Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
             Self::Gateway(_) => Kind::Gateway,
             Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
+            Self::Namespace(_) => Kind::Namespace,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Secret(_) => Kind::Secret,
+            Self::ConfigMap(_) => Kind::ConfigMap,
         }
     }
 
@@ -112,11 +155,26 @@ impl Object {
         match self {
             Self::Ingress(object) => &object.id,
             Self::HttpRoute(object) => &object.id,
+            Self::GrpcRoute(object) => &object.id,
+            Self::TlsRoute(object) => &object.id,
             Self::Gateway(object) => &object.id,
             Self::GatewayClass(object) => &object.id,
+            Self::ReferenceGrant(object) => &object.id,
+            Self::BackendTlsPolicy(object) => &object.id,
+            Self::Namespace(object) => &object.id,
             Self::Service(object) => &object.id,
             Self::EndpointSlice(object) => &object.id,
             Self::Secret(object) => &object.id,
+            Self::ConfigMap(object) => &object.id,
+        }
+    }
+
+    /// A route of any kind: a call and a TLS connection are looked up as
+    /// requests are.
+    pub fn route(&self) -> Option<&HttpRoute> {
+        match self {
+            Self::HttpRoute(route) | Self::GrpcRoute(route) | Self::TlsRoute(route) => Some(route),
+            _ => None,
         }
     }
 }
@@ -178,6 +236,7 @@ pub enum PortRef {
 pub struct HttpRoute {
     pub id: Id,
     pub created: i64,
+    pub generation: i64,
     pub spec: gateway_api::HTTPRouteSpec,
 }
 
@@ -185,25 +244,84 @@ pub struct HttpRoute {
 pub struct Gateway {
     pub id: Id,
     pub created: i64,
+    pub generation: i64,
     pub spec: gateway_api::GatewaySpec,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GatewayClass {
     pub id: Id,
+    pub generation: i64,
     pub controller: String,
+    /// Settings of another vendor's, which we don't know.
+    pub parameters: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceGrant {
+    pub id: Id,
+    pub spec: gateway_api::ReferenceGrantSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendTlsPolicy {
+    pub id: Id,
+    pub created: i64,
+    pub generation: i64,
+    pub spec: gateway_api::BackendTLSPolicySpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its own namespace is empty.
+    pub id: Id,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The certificates of an authority.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigMap {
+    pub id: Id,
+    /// `ca.crt`.
+    pub authority: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     pub id: Id,
     pub ports: Vec<ServicePort>,
+    /// For a Gateway's own Service: the Gateway, and where it is reached.
+    pub entrance: Option<Entrance>,
+}
+
+/// What the Service that leads to a Gateway says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entrance {
+    pub gateway: Id,
+    pub addresses: Vec<IpAddr>,
+    /// By the port that clients see: the port of our pods.
+    pub targets: Vec<(u16, u16)>,
+    /// The address that was asked for.
+    pub asked: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// But for the one that names the Gateway.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServicePort {
     pub name: String,
     pub number: u16,
+    pub protocol: Protocol,
+}
+
+/// How a backend's port is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    #[default]
+    Http1,
+    /// HTTP/2 in clear text, without asking first.
+    H2c,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -236,6 +354,10 @@ const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 fn created(meta: &ObjectMeta) -> i64 {
     meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second())
+}
+
+fn generation(meta: &ObjectMeta) -> i64 {
+    meta.generation.unwrap_or_default()
 }
 
 fn service_ref(backend: networking::IngressBackend) -> Option<ServiceRef> {
@@ -303,8 +425,64 @@ impl From<gateway_api::HTTPRoute> for Object {
         Self::HttpRoute(HttpRoute {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
+            generation: generation(&route.metadata),
             spec: route.spec,
         })
+    }
+}
+
+impl From<gateway_api::GRPCRoute> for Object {
+    fn from(route: gateway_api::GRPCRoute) -> Self {
+        Self::GrpcRoute(HttpRoute {
+            id: Id::of(&route.metadata),
+            created: created(&route.metadata),
+            generation: generation(&route.metadata),
+            spec: route.spec.into(),
+        })
+    }
+}
+
+impl From<gateway_api::TLSRoute> for Object {
+    fn from(route: gateway_api::TLSRoute) -> Self {
+        Self::TlsRoute(HttpRoute {
+            id: Id::of(&route.metadata),
+            created: created(&route.metadata),
+            generation: generation(&route.metadata),
+            spec: route.spec.into(),
+        })
+    }
+}
+
+impl From<gateway_api::ReferenceGrant> for Object {
+    fn from(grant: gateway_api::ReferenceGrant) -> Self {
+        Self::ReferenceGrant(ReferenceGrant { id: Id::of(&grant.metadata), spec: grant.spec })
+    }
+}
+
+impl From<gateway_api::BackendTLSPolicy> for Object {
+    fn from(policy: gateway_api::BackendTLSPolicy) -> Self {
+        Self::BackendTlsPolicy(BackendTlsPolicy {
+            id: Id::of(&policy.metadata),
+            created: created(&policy.metadata),
+            generation: generation(&policy.metadata),
+            spec: policy.spec,
+        })
+    }
+}
+
+impl From<core::Namespace> for Object {
+    fn from(namespace: core::Namespace) -> Self {
+        Self::Namespace(Namespace {
+            id: Id::of(&namespace.metadata),
+            labels: namespace.metadata.labels.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<core::ConfigMap> for Object {
+    fn from(map: core::ConfigMap) -> Self {
+        let authority = map.data.and_then(|mut data| data.remove("ca.crt"));
+        Self::ConfigMap(ConfigMap { id: Id::of(&map.metadata), authority })
     }
 }
 
@@ -313,6 +491,7 @@ impl From<gateway_api::Gateway> for Object {
         Self::Gateway(Gateway {
             id: Id::of(&gateway.metadata),
             created: created(&gateway.metadata),
+            generation: generation(&gateway.metadata),
             spec: gateway.spec,
         })
     }
@@ -322,13 +501,16 @@ impl From<gateway_api::GatewayClass> for Object {
     fn from(class: gateway_api::GatewayClass) -> Self {
         Self::GatewayClass(GatewayClass {
             id: Id::of(&class.metadata),
+            generation: generation(&class.metadata),
             controller: class.spec.controller_name,
+            parameters: class.spec.parameters_ref.is_some(),
         })
     }
 }
 
 impl From<core::Service> for Object {
     fn from(service: core::Service) -> Self {
+        let entrance = entrance(&service);
         let spec = service.spec.unwrap_or_default();
         // An ExternalName is a name anywhere in the world: never a backend.
         let external = spec.type_.as_deref() == Some("ExternalName");
@@ -341,11 +523,45 @@ impl From<core::Service> for Object {
                     Some(ServicePort {
                         name: port.name.unwrap_or_default(),
                         number: u16::try_from(port.port).ok()?,
+                        protocol: match port.app_protocol.as_deref() {
+                            Some("kubernetes.io/h2c") => Protocol::H2c,
+                            _ => Protocol::Http1,
+                        },
                     })
                 })
                 .collect(),
+            entrance,
         })
     }
+}
+
+/// Only what the system's own Services say of Gateways counts: tenants may label
+/// theirs as they like.
+fn entrance(service: &core::Service) -> Option<Entrance> {
+    let meta = &service.metadata;
+    let gateway = meta
+        .annotations
+        .as_ref()
+        .filter(|_| meta.namespace.as_deref() == Some(api::names::SYSTEM_NAMESPACE))?
+        .get(api::names::GATEWAY_ANNOTATION)?;
+    let (namespace, name) = gateway.split_once('/')?;
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    let addresses = balancer.into_iter().flatten().filter_map(|point| point.ip.as_ref()?.parse().ok());
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    let targets = ports.into_iter().flatten().filter_map(|port| {
+        let IntOrString::Int(target) = port.target_port.as_ref()? else { return None };
+        Some((u16::try_from(port.port).ok()?, u16::try_from(*target).ok()?))
+    });
+    let mut annotations = meta.annotations.clone().unwrap_or_default();
+    annotations.remove(api::names::GATEWAY_ANNOTATION);
+    Some(Entrance {
+        gateway: Id::new(namespace, name),
+        addresses: addresses.collect(),
+        targets: targets.collect(),
+        asked: service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.clone()),
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations,
+    })
 }
 
 impl From<discovery::EndpointSlice> for Object {

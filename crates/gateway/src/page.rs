@@ -1,7 +1,7 @@
 //! What the gateway answers by itself: short, and saying what is missing.
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
@@ -25,6 +25,15 @@ impl Page {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
         head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
         Ok(Self { head, body: body.into() })
+    }
+
+    /// An answer that is its headers.
+    pub fn empty(status: u16, headers: &[(HeaderName, HeaderValue)]) -> Result<Self> {
+        let mut head = ResponseHeader::build(status, Some(headers.len()))?;
+        for (name, value) in headers {
+            head.append_header(name.clone(), value.clone())?;
+        }
+        Ok(Self { head, body: Bytes::new() })
     }
 
     pub fn redirect(status: u16, location: &str) -> Result<Self> {

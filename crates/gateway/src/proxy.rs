@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,17 +15,25 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
+use crate::cors::is_preflight;
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::object::Protocol;
 use crate::page::Page;
-use crate::route::{HeaderEdit, Redirect, Request, Route, Target};
+use crate::route::{Edits, HeaderEdit, Redirect, Request, Route, SHARED, Target, View};
 use crate::stream::Peer;
 use crate::table::{Found, Table};
-use crate::upgrade::{Gate, Gated};
+use crate::upgrade::{Connector, Gate};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads from a backend, or two writes to it. Long enough for a
 /// WebSocket with a slow heartbeat.
 const IDLE: Duration = Duration::from_secs(300);
+/// Endpoints that are tried before a route's own wish for retries counts.
+const ENDPOINTS: usize = 4;
+/// An answer that is not passed on because it is asked for again.
+const RETRIED: &str = "Retried";
+
 /// How long an unused connection to a backend is kept.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -43,6 +51,16 @@ const CLAIMS: [HeaderName; 8] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-original-forwarded-for"),
+];
+
+/// What is said to browsers of other origins.
+const CORS: [HeaderName; 6] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
 ];
 
 pub struct Proxy {
@@ -63,7 +81,23 @@ pub struct Decided {
     received: u64,
     /// For a WebSocket's handshake.
     gate: Option<Arc<Gate>>,
+    /// What is changed for this backend of several.
+    edits: Option<Arc<Edits>>,
+    cors: Vec<(HeaderName, HeaderValue)>,
+    mirrors: Option<Vec<Mirror>>,
+    deadline: Option<Instant>,
+    retries: u32,
     status: u16,
+}
+
+impl Decided {
+    /// Whether the route wants another attempt, which is then counted.
+    fn may_retry(&mut self) -> bool {
+        let wanted = self.route.as_ref().and_then(|route| route.action.retry.as_ref());
+        let may = wanted.is_some_and(|retry| self.retries < retry.attempts);
+        self.retries += u32::from(may);
+        may
+    }
 }
 
 impl Proxy {
@@ -93,7 +127,9 @@ impl Proxy {
         if !head.raw_path_is_utf8() || has_dot_segments(path) {
             return Page::new(400, "The path is not in its plain form.").map(Some);
         }
-        if let Some(tls) = &peer.tls {
+        // At the shared address no tenant's connection is used for another's host.
+        // A Gateway's own listeners say themselves whom they are for.
+        if let (Some(tls), Some(_)) = (&peer.tls, peer.port.shared) {
             let covered = tls.name.as_ref() == Some(&decided.host)
                 || tls.certificate.as_ref().is_some_and(|certificate| certificate.covers(&decided.host));
             if !covered {
@@ -101,6 +137,10 @@ impl Proxy {
                 return Page::new(421, &message).map(Some);
             }
         }
+        let Some(view) = self.view(peer, &decided.host) else {
+            let message = format!("This connection was not made for {}.", decided.host);
+            return Page::new(421, &message).map(Some);
+        };
         let request = Request {
             host: &decided.host,
             path,
@@ -108,6 +148,7 @@ impl Proxy {
             method: &head.method,
             headers: &head.headers,
             secure: peer.tls.is_some(),
+            view,
         };
         let route = match self.table.find(&request) {
             Found::Route(route) => route,
@@ -133,15 +174,56 @@ impl Proxy {
         {
             return Page::new(413, "The request's body is larger than this app takes.").map(Some);
         }
+        if let Some(cors) = &action.cors {
+            let preflight = is_preflight(&head.method, &head.headers);
+            decided.cors = cors.answer(&head.headers, preflight);
+            if preflight {
+                return Page::empty(204, &decided.cors).map(Some);
+            }
+        }
+        decided.deadline = action.timeout.map(|timeout| Instant::now() + timeout);
         match action.targets.pick() {
-            Some(Target::Service(backend)) => {
+            Some(Target::Service(backend, edits)) => {
+                let facts = backend.facts();
+                if let Some(reason) = &facts.refused {
+                    let message = format!("{} is not set up to be served: {reason}.", decided.host);
+                    return Page::new(502, &message).map(Some);
+                }
+                if !facts.exists {
+                    let message = format!("{} is not set up to be served: it has no backend.", decided.host);
+                    return Page::new(500, &message).map(Some);
+                }
                 decided.backend = Some(backend.clone());
+                decided.edits.clone_from(edits);
                 Ok(None)
             }
             Some(Target::Refused(reason)) => {
                 Page::new(500, &format!("{} is not set up to be served: {reason}.", decided.host)).map(Some)
             }
             None => Page::new(503, &format!("{} has no backend.", decided.host)).map(Some),
+        }
+    }
+
+    /// What of the table a request sees; None: the connection was made for
+    /// another listener.
+    fn view(&self, peer: &Peer, host: &str) -> Option<View> {
+        let secure = peer.tls.is_some();
+        let entry = self.table.entries.get(&peer.port.number);
+        if let (Some(entry), Some(name)) = (&entry, peer.tls.as_ref().and_then(|tls| tls.name.as_ref()))
+            && entry.listener(host).map(|listener| listener.slot)
+                != entry.listener(name).map(|listener| listener.slot)
+        {
+            return None;
+        }
+        let own = entry.and_then(|entry| entry.view(host, secure));
+        match (own, peer.port.shared) {
+            (Some(own), None) => Some(own),
+            (Some(own), Some(_)) => {
+                Some(View { listeners: own.listeners | View::shared(secure).listeners, ..own })
+            }
+            (None, Some(_)) => Some(View::shared(secure)),
+            // No listener: nothing is found.
+            (None, None) => Some(View { zone: SHARED, listeners: 0 }),
         }
     }
 
@@ -243,6 +325,11 @@ impl ProxyHttp for Proxy {
         let Some(endpoint) = endpoint else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is ready");
         };
+        if !decided.tried.is_empty()
+            && let Some(retry) = decided.route.as_ref().and_then(|route| route.action.retry.as_ref())
+        {
+            tokio::time::sleep(retry.backoff).await;
+        }
         decided.tried.push(endpoint);
         let limits = decided.route.as_ref().map(|route| route.action.limits.clone()).unwrap_or_default();
         let mut peer = HttpPeer::new(endpoint, false, String::new());
@@ -250,13 +337,35 @@ impl ProxyHttp for Proxy {
         peer.options.read_timeout = Some(limits.read.unwrap_or(IDLE));
         peer.options.write_timeout = Some(limits.send.unwrap_or(IDLE));
         peer.options.idle_timeout = Some(KEPT);
-        if wants_websocket(session.req_header()) {
-            let gate = Arc::<Gate>::default();
-            let timeout = limits.connect.unwrap_or(CONNECT);
-            peer.options.custom_l4 = Some(Arc::new(Gated { gate: gate.clone(), timeout }));
+        if let Some(deadline) = decided.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Error::e_explain(ErrorType::HTTPStatus(504), "the time for the request is over");
+            }
+            let read = peer.options.read_timeout.map_or(left, |read| read.min(left));
+            peer.options.read_timeout = Some(read);
+        }
+        let facts = decided.backend.as_ref().map(|backend| backend.facts()).unwrap_or_default();
+        let grpc = decided.route.as_ref().is_some_and(|route| route.action.grpc);
+        let websocket = wants_websocket(session.req_header());
+        let http2 = (grpc || facts.protocol == Protocol::H2c) && !websocket;
+        if http2 {
+            peer.options.set_http_version(2, 2);
+        }
+        if websocket {
+            decided.gate = Some(Arc::default());
             // Never a connection that is kept for other requests.
             peer.group_key = 1;
-            decided.gate = Some(gate);
+        }
+        if websocket || facts.tls.is_some() {
+            // Connections are shared only where the same was proven.
+            peer.group_key |= facts.tls.as_ref().map_or(0, |tls| tls.fingerprint << 2 | 2);
+            peer.options.custom_l4 = Some(Arc::new(Connector {
+                gate: decided.gate.clone(),
+                tls: facts.tls.clone(),
+                alpn: if http2 { b"h2" } else { b"http/1.1" },
+                timeout: limits.connect.unwrap_or(CONNECT),
+            }));
         }
         Ok(Box::new(peer))
     }
@@ -273,8 +382,63 @@ impl ProxyHttp for Proxy {
         let others = |backend: &Arc<Backend>| {
             backend.endpoints().iter().any(|endpoint| !decided.tried.contains(endpoint))
         };
-        error.set_retry(decided.backend.as_ref().is_some_and(others));
+        let another = decided.tried.len() < ENDPOINTS && decided.backend.as_ref().is_some_and(others);
+        error.set_retry(another || decided.may_retry());
         error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        decided: &mut Decided,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let complete = !session.as_ref().retry_buffer_truncated();
+        let wanted = match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::Custom(RETRIED) => complete && decided.may_retry(),
+            _ => false,
+        };
+        if wanted {
+            error.set_retry(true);
+        } else if session.req_header().method.is_idempotent() && complete {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    /// A route may want another try after some of its backends' answers.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        decided: &mut Decided,
+    ) -> Result<()> {
+        let retry = decided.route.as_ref().and_then(|route| route.action.retry.as_ref());
+        if retry.is_some_and(|retry| {
+            decided.retries < retry.attempts && retry.codes.contains(&response.status.as_u16())
+        }) && !session.as_ref().retry_buffer_truncated()
+        {
+            return Error::e_explain(ErrorType::Custom(RETRIED), "its status is one to be tried again");
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        decided: &mut Decided,
+    ) -> Result<Option<Duration>> {
+        if decided.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Error::e_explain(ErrorType::HTTPStatus(504), "the time for the request is over");
+        }
+        Ok(None)
     }
 
     async fn request_body_filter(
@@ -286,6 +450,14 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if end && let Some(gate) = &decided.gate {
             gate.open();
+        }
+        if let (Some(mirrors), Some(body)) = (&mut decided.mirrors, &body)
+            && decided.retries == 0
+        {
+            mirrors.retain(|mirror| mirror.body(body.clone()));
+        }
+        if end && let Some(mirrors) = &mut decided.mirrors {
+            mirrors.clear();
         }
         decided.received += body.as_ref().map_or(0, |body| body.len() as u64);
         let limit = decided.route.as_ref().and_then(|route| route.action.limits.body);
@@ -327,8 +499,19 @@ impl ProxyHttp for Proxy {
         }
         request.insert_header(FORWARDED_HOST, &decided.authority)?;
         edit(&action.request_headers, request)?;
+        if let Some(edits) = &decided.edits {
+            edit(&edits.request, request)?;
+        }
         if let Some(host) = &action.rewrite_host {
             request.insert_header(header::HOST, host)?;
+        }
+        if decided.mirrors.is_none() {
+            let mut mirrors = Vec::new();
+            for mirror in action.mirrors.iter().filter(|mirror| mirror.takes()) {
+                let endpoint = mirror.backend.pick(&[]);
+                mirrors.extend(endpoint.and_then(|endpoint| Mirror::start(endpoint, request)));
+            }
+            decided.mirrors = Some(mirrors);
         }
         Ok(())
     }
@@ -339,10 +522,21 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         decided: &mut Decided,
     ) -> Result<()> {
-        match &decided.route {
-            Some(route) => edit(&route.action.response_headers, response),
-            None => Ok(()),
+        let Some(route) = &decided.route else { return Ok(()) };
+        edit(&route.action.response_headers, response)?;
+        if let Some(edits) = &decided.edits {
+            edit(&edits.response, response)?;
         }
+        if route.action.cors.is_some() {
+            // What the app says of it, the route overrules.
+            for name in CORS {
+                response.remove_header(&name);
+            }
+            for (name, value) in &decided.cors {
+                response.append_header(name.clone(), value.clone())?;
+            }
+        }
+        Ok(())
     }
 
     async fn fail_to_proxy(
@@ -357,6 +551,7 @@ impl ProxyHttp for Proxy {
             (ErrorType::HTTPStatus(413), _) => {
                 (413, "The request's body is larger than this app takes.".to_owned())
             }
+            (ErrorType::HTTPStatus(504), _) => (504, format!("{host} did not answer in time.")),
             (ErrorType::HTTPStatus(status), _) => (*status, "The request can't be served.".to_owned()),
             (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
                 (504, format!("{host} did not answer in time."))

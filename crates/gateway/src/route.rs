@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use regex::Regex;
 
 use crate::backend::Backend;
+use crate::cors::Cors;
 use crate::object::{Id, Kind};
 
 /// The object a route comes from, with its counters; one for all its routes,
@@ -46,6 +47,36 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// Over TLS.
     pub secure: bool,
+    pub view: View,
+}
+
+/// What of the table a connection may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    pub zone: Zone,
+    /// The listeners the request came by.
+    pub listeners: Slots,
+}
+
+/// The hosts of one Gateway, apart from those of every other.
+pub type Zone = u32;
+/// Listeners of one zone, one bit each; a Gateway has at most 64 and ours two.
+pub type Slots = u128;
+
+/// The zone of Ingresses and of the default Gateway.
+pub const SHARED: Zone = 0;
+/// By which Ingresses are served.
+pub const CLEAR: Slots = 1;
+/// By which Ingresses are served over TLS.
+pub const SECURE: Slots = 2;
+/// The first slot that is a Gateway's.
+pub const FIRST_SLOT: u8 = 2;
+
+impl View {
+    /// What every cluster serves at its one shared address.
+    pub fn shared(secure: bool) -> Self {
+        Self { zone: SHARED, listeners: if secure { SECURE } else { CLEAR } }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -107,8 +138,7 @@ pub struct Route {
     /// A wildcard host stands for exactly one label (Ingress), not for one or
     /// more (Gateway API).
     pub one_label: bool,
-    pub over_http: bool,
-    pub over_https: bool,
+    pub listeners: Slots,
     pub action: Arc<Action>,
 }
 
@@ -116,7 +146,7 @@ impl Route {
     /// Everything but the host and the path.
     pub(crate) fn accepts(&self, request: &Request<'_>, depth: usize) -> bool {
         (depth <= 1 || !self.one_label)
-            && (if request.secure { self.over_https } else { self.over_http })
+            && self.listeners & request.view.listeners != 0
             && self.method.as_ref().is_none_or(|method| method == request.method)
             && self.headers.iter().all(|(name, wanted)| {
                 request
@@ -170,6 +200,51 @@ pub struct Action {
     pub request_headers: HeaderEdit,
     pub response_headers: HeaderEdit,
     pub limits: Limits,
+    /// Backends that get a copy of the request, whose answers nobody sees.
+    pub mirrors: Vec<Mirror>,
+    pub cors: Option<Cors>,
+    /// For the whole request, from its head to the end of the answer.
+    pub timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+    /// Calls, which need HTTP/2 to the backend.
+    pub grpc: bool,
+}
+
+#[derive(Debug)]
+pub struct Mirror {
+    pub backend: Arc<Backend>,
+    /// So many of so many requests.
+    pub share: (u32, u32),
+    turn: AtomicU64,
+}
+
+impl Mirror {
+    pub fn new(backend: Arc<Backend>, share: (u32, u32)) -> Self {
+        Self { backend, share, turn: AtomicU64::new(0) }
+    }
+
+    /// Whether the next request is copied.
+    pub fn takes(&self) -> bool {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let (share, of) = (u64::from(self.share.0), u64::from(self.share.1));
+        let before = |turn: u64| turn.wrapping_mul(share) / of;
+        before(turn.wrapping_add(1)) > before(turn)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Statuses of a backend after which it is asked again.
+    pub codes: Vec<u16>,
+    pub attempts: u32,
+    pub backoff: Duration,
+}
+
+/// What is changed for one of several backends.
+#[derive(Debug, Default)]
+pub struct Edits {
+    pub request: HeaderEdit,
+    pub response: HeaderEdit,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -190,7 +265,7 @@ pub struct Targets {
 
 #[derive(Debug, Clone)]
 pub enum Target {
-    Service(Arc<Backend>),
+    Service(Arc<Backend>, Option<Arc<Edits>>),
     /// The reference is not allowed or makes no sense: its share gets a 500
     /// that says this.
     Refused(String),
@@ -205,7 +280,7 @@ impl Targets {
 
     pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.targets.iter().filter_map(|(_, target)| match target {
-            Target::Service(backend) => Some(backend),
+            Target::Service(backend, _) => Some(backend),
             Target::Refused(_) => None,
         })
     }

@@ -68,12 +68,12 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Id, Secret, Service, ServicePort};
+    use crate::object::{Id, Protocol, Secret, Service, ServicePort};
 
     fn objects() -> Vec<Arc<Object>> {
-        let ports = vec![ServicePort { name: "http".into(), number: 80 }];
+        let ports = vec![ServicePort { name: "http".into(), number: 80, protocol: Protocol::H2c }];
         vec![
-            Arc::new(Object::Service(Service { id: Id::new("a", "b"), ports })),
+            Arc::new(Object::Service(Service { id: Id::new("a", "b"), ports, entrance: None })),
             Arc::new(Object::Secret(Secret {
                 id: Id::new("a", "c"),
                 certificate: vec![0, 255],

@@ -33,7 +33,16 @@ const WRITE_BUFFER: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
+    pub port: Port,
     pub tls: Option<Tls>,
+}
+
+/// A port of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    pub number: u16,
+    /// Ingresses are served there, over TLS or not; None: only a Gateway is.
+    pub shared: Option<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,15 +72,20 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn plain(stream: TcpStream, address: SocketAddr, counted: Counted) -> Result<Self> {
+    pub(crate) fn plain(
+        stream: TcpStream,
+        (address, port): (SocketAddr, Port),
+        http2: bool,
+        counted: Counted,
+    ) -> Result<Self> {
         let descriptor = stream.as_raw_fd();
         let transport = Transport::Plain(BufWriter::with_capacity(WRITE_BUFFER, stream));
-        Self::new(transport, descriptor, Peer { address, tls: None }, false, None, counted)
+        Self::new(transport, descriptor, Peer { address, port, tls: None }, http2, None, counted)
     }
 
     pub(crate) fn tls(
         stream: TlsStream<TcpStream>,
-        address: SocketAddr,
+        (address, port): (SocketAddr, Port),
         tls: Tls,
         counted: Counted,
     ) -> Result<Self> {
@@ -83,7 +97,7 @@ impl Connection {
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
         let digest = Arc::new(SslDigest::new(cipher, version, None, None, Vec::new()));
         let transport = Transport::Tls(Box::new(BufWriter::with_capacity(WRITE_BUFFER, stream)));
-        Self::new(transport, descriptor, Peer { address, tls: Some(tls) }, http2, Some(digest), counted)
+        Self::new(transport, descriptor, Peer { address, port, tls: Some(tls) }, http2, Some(digest), counted)
     }
 
     fn new(
@@ -188,7 +202,7 @@ impl Ssl for Connection {
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.tls.as_ref().map(|_| if self.http2 { ALPN::H2 } else { ALPN::H1 })
+        if self.http2 { Some(ALPN::H2) } else { self.tls.as_ref().map(|_| ALPN::H1) }
     }
 }
 

@@ -5,16 +5,18 @@
 //! table's divided by [`SHARDS`], and swaps it in; requests that are under way
 //! keep the route they found.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
 
 use crate::certificate::Certificate;
 use crate::object::{Id, Kind};
-use crate::route::{Owner, PathMatch, Request, Route};
+use crate::route::{Owner, PathMatch, Request, Route, SHARED, Slots, View, Zone};
 
 /// At 100,000 hosts a shard has 25 entries.
 const SHARDS: usize = 4096;
@@ -29,7 +31,7 @@ pub struct Sharded<K, V> {
     length: AtomicUsize,
 }
 
-impl<K: Clone + Eq + std::hash::Hash, V> Default for Sharded<K, V> {
+impl<K: Clone + Eq + Hash, V> Default for Sharded<K, V> {
     fn default() -> Self {
         let empty = Arc::new(HashMap::new());
         Self {
@@ -40,16 +42,16 @@ impl<K: Clone + Eq + std::hash::Hash, V> Default for Sharded<K, V> {
     }
 }
 
-impl<K: Clone + Eq + std::hash::Hash, V> Sharded<K, V> {
-    fn shard<Q: std::hash::Hash + ?Sized>(&self, key: &Q) -> &Shard<K, V> {
+impl<K: Clone + Eq + Hash, V> Sharded<K, V> {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &Shard<K, V> {
         let hash = self.hasher.hash_one(key);
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
     }
 
     pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
-        K: std::borrow::Borrow<Q>,
-        Q: Eq + std::hash::Hash + ?Sized,
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
     {
         self.shard(key).load().get(key).cloned()
     }
@@ -96,8 +98,7 @@ pub struct Host {
     regex: Vec<Arc<Route>>,
     /// Some route takes a wildcard of several labels.
     deep: bool,
-    over_http: bool,
-    over_https: bool,
+    listeners: Slots,
 }
 
 impl Host {
@@ -105,8 +106,7 @@ impl Host {
         let mut host = Self::default();
         for route in routes {
             host.deep |= !route.one_label;
-            host.over_http |= route.over_http;
-            host.over_https |= route.over_https;
+            host.listeners |= route.listeners;
             match &route.path {
                 PathMatch::Exact(_) => host.exact.push(route),
                 PathMatch::Prefix(_) => host.prefix.push(route),
@@ -120,6 +120,11 @@ impl Host {
         host.prefix.sort_by(by_path);
         host.regex.sort_by(|a, b| b.path.text().len().cmp(&a.path.text().len()).then_with(|| by_path(a, b)));
         host
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each(&self, visit: impl FnMut(&Arc<Route>)) {
+        self.exact.iter().chain(&self.prefix).chain(&self.regex).for_each(visit);
     }
 
     fn find(&self, request: &Request<'_>, depth: usize) -> Option<&Arc<Route>> {
@@ -166,6 +171,114 @@ fn first<'a>(routes: &'a [Arc<Route>], request: &Request<'_>, depth: usize) -> O
     routes.iter().find(|route| route.accepts(request, depth))
 }
 
+/// A zone and a host of it.
+pub type HostKey = (Zone, Arc<str>);
+
+/// A [`HostKey`], or one that is only borrowed: looking up allocates nothing.
+pub trait HostName {
+    fn parts(&self) -> (Zone, &str);
+}
+
+impl HostName for HostKey {
+    fn parts(&self) -> (Zone, &str) {
+        (self.0, &self.1)
+    }
+}
+
+impl HostName for (Zone, &str) {
+    fn parts(&self) -> (Zone, &str) {
+        *self
+    }
+}
+
+impl PartialEq for dyn HostName + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn HostName + '_ {}
+
+impl Hash for dyn HostName + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl<'a> Borrow<dyn HostName + 'a> for HostKey {
+    fn borrow(&self) -> &(dyn HostName + 'a) {
+        self
+    }
+}
+
+/// The listeners of a Gateway behind one port.
+#[derive(Debug)]
+pub struct Entry {
+    pub gateway: Id,
+    /// The port as clients see it.
+    pub port: u16,
+    pub zone: Zone,
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub slot: u8,
+    /// Empty: every host.
+    pub hostname: String,
+    pub protocol: Protocol,
+    pub certificates: Vec<Arc<Certificate>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http,
+    Https,
+    /// A connection is handed on, without the TLS that was taken off.
+    Tls,
+    /// A connection is handed on as it is.
+    Passthrough,
+}
+
+impl Entry {
+    /// Whether clients speak TLS to it.
+    pub fn secure(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.protocol != Protocol::Http)
+    }
+
+    /// The listener a host belongs to: the one that names it most closely.
+    pub fn listener(&self, host: &str) -> Option<&Listener> {
+        self.listeners
+            .iter()
+            .filter(|listener| within(&listener.hostname, host))
+            .max_by_key(|listener| (listener.hostname == host, listener.hostname.len()))
+    }
+
+    /// What the host sees of the table: only what is attached to its listener.
+    pub fn view(&self, host: &str, secure: bool) -> Option<View> {
+        let wanted = if secure { Protocol::Https } else { Protocol::Http };
+        let listener = self.listener(host).filter(|listener| listener.protocol == wanted)?;
+        Some(View { zone: self.zone, listeners: 1 << listener.slot })
+    }
+}
+
+impl Listener {
+    /// The certificate for a name: the first that covers it, else the first.
+    pub fn certificate(&self, name: Option<&str>) -> Option<&Arc<Certificate>> {
+        let covers = |certificate: &&Arc<Certificate>| name.is_some_and(|name| certificate.covers(name));
+        self.certificates.iter().find(covers).or_else(|| self.certificates.first())
+    }
+}
+
+/// Whether a host name is another or below its wildcard, of any depth.
+pub(crate) fn within(wide: &str, narrow: &str) -> bool {
+    wide.is_empty()
+        || wide == narrow
+        || wide
+            .strip_prefix('*')
+            .is_some_and(|suffix| narrow.ends_with(suffix) && narrow.len() > suffix.len())
+}
+
 #[derive(Debug)]
 pub enum Found {
     Route(Arc<Route>),
@@ -176,8 +289,12 @@ pub enum Found {
 
 #[derive(Default)]
 pub struct Table {
-    /// By host, `*.rest` for a wildcard, empty for every host.
-    pub hosts: Sharded<Arc<str>, Host>,
+    /// By zone and host, `*.rest` for a wildcard, empty for every host.
+    pub hosts: Sharded<HostKey, Host>,
+    /// By the port of ours that leads to them.
+    pub entries: Sharded<u16, Entry>,
+    /// Told when a port came or went.
+    pub entries_changed: Notify,
     pub certificates: Sharded<Arc<str>, Certificate>,
     pub default_certificate: ArcSwapOption<Certificate>,
     pub owners: Sharded<(Kind, Id), Owner>,
@@ -188,10 +305,9 @@ impl Table {
     /// not looked for at a wildcard, which may be another tenant's.
     pub fn find(&self, request: &Request<'_>) -> Found {
         for (depth, pattern) in patterns(request.host).enumerate() {
-            let Some(host) = self.hosts.get(pattern.as_str()) else { continue };
+            let Some(host) = self.host(request.view.zone, pattern.as_str()) else { continue };
             let depth = if pattern.as_str().is_empty() { 0 } else { depth };
-            let over = if request.secure { host.over_https } else { host.over_http };
-            if !over || (depth > 1 && !host.deep) {
+            if host.listeners & request.view.listeners == 0 || (depth > 1 && !host.deep) {
                 continue;
             }
             return host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
@@ -199,17 +315,25 @@ impl Table {
         Found::NoHost
     }
 
+    /// The routes of a host, which is not looked for at its wildcards.
+    pub fn host(&self, zone: Zone, host: &str) -> Option<Arc<Host>> {
+        self.hosts.get(&(zone, host) as &dyn HostName)
+    }
+
     /// The certificate for a name: its own, or the default one. A wildcard's
     /// counts only for names that nobody serves, so that who has a wildcard
     /// can't put a certificate on others' hosts below it.
     pub fn certificate(&self, name: Option<&str>) -> Option<Arc<Certificate>> {
-        let own = name.and_then(|name| {
+        self.own_certificate(name).or_else(|| self.default_certificate.load_full())
+    }
+
+    pub(crate) fn own_certificate(&self, name: Option<&str>) -> Option<Arc<Certificate>> {
+        name.and_then(|name| {
             self.certificates.get(name).or_else(|| {
-                let wildcard = patterns(name).nth(1).filter(|_| self.hosts.get(name).is_none())?;
+                let wildcard = patterns(name).nth(1).filter(|_| self.host(SHARED, name).is_none())?;
                 self.certificates.get(wildcard.as_str())
             })
-        });
-        own.or_else(|| self.default_certificate.load_full())
+        })
     }
 }
 

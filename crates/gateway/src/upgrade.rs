@@ -1,7 +1,8 @@
-//! Keeps a fast backend's answer to a WebSocket handshake from overtaking the
-//! end of the request.
+//! Connections to backends that pingora doesn't make by itself: over TLS that is
+//! verified by a policy, and for WebSockets.
 //!
-//! pingora 0.9.1 takes the end of the handshake's empty body for the end of the
+//! For these a fast backend's answer to the handshake is kept from overtaking the
+//! end of the request: pingora 0.9.1 takes the end of the handshake's empty body for the end of the
 //! tunnel when it sees the 101 first (cloudflare/pingora#946), and closes both.
 //! So a backend's first byte is shown to it only after that end is queued.
 
@@ -18,8 +19,13 @@ use pingora_core::protocols::l4::socket;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_error::{Error, ErrorType, Result};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::upstream_tls::BackendTls;
 
 #[derive(Debug, Default)]
 enum State {
@@ -65,30 +71,43 @@ impl Gate {
     }
 }
 
-/// Connects to a backend, behind a gate.
+/// Connects to a backend, behind a gate, over TLS, or both.
 #[derive(Debug)]
-pub(crate) struct Gated {
-    pub gate: Arc<Gate>,
+pub(crate) struct Connector {
+    pub gate: Option<Arc<Gate>>,
+    pub tls: Option<Arc<BackendTls>>,
+    /// Spoken over TLS.
+    pub alpn: &'static [u8],
     pub timeout: Duration,
 }
 
 #[async_trait]
-impl Connect for Gated {
+impl Connect for Connector {
     async fn connect(&self, address: &socket::SocketAddr) -> Result<Stream> {
         let Some(address) = address.as_inet() else {
             return Error::e_explain(ErrorType::ConnectError, "not an internet address");
         };
-        let stream = connect(*address, self.timeout).await?;
-        let socket = GatedSocket { stream, gate: self.gate.clone() };
+        let connecting = async {
+            let stream = connect(*address).await?;
+            let Some(tls) = &self.tls else { return Ok::<_, Box<Error>>(Transport::Plain(stream)) };
+            let mut config = ClientConfig::clone(&tls.config);
+            config.alpn_protocols = vec![self.alpn.to_vec()];
+            let connector = TlsConnector::from(Arc::new(config));
+            let stream = connector.connect(tls.name.clone(), stream).await.map_err(|error| {
+                Error::because(ErrorType::TLSHandshakeFailure, format!("with {address}"), error)
+            })?;
+            Ok(Transport::Tls(Box::new(stream)))
+        };
+        let Ok(transport) = tokio::time::timeout(self.timeout, connecting).await else {
+            return Error::e_explain(ErrorType::ConnectTimedout, format!("connecting to {address}"));
+        };
+        let socket = Socket { transport: transport?, gate: self.gate.clone() };
         Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
 
-async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream> {
-    let Ok(connected) = tokio::time::timeout(timeout, TcpStream::connect(address)).await else {
-        return Error::e_explain(ErrorType::ConnectTimedout, format!("connecting to {address}"));
-    };
-    let stream = connected.map_err(|error| {
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.map_err(|error| {
         Error::because(ErrorType::ConnectError, format!("connecting to {address}"), error)
     })?;
     let _ = stream.set_nodelay(true);
@@ -96,40 +115,58 @@ async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream> {
 }
 
 #[derive(Debug)]
-struct GatedSocket {
-    stream: TcpStream,
-    gate: Arc<Gate>,
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl VirtualSocket for GatedSocket {
+#[derive(Debug)]
+struct Socket {
+    transport: Transport,
+    gate: Option<Arc<Gate>>,
+}
+
+impl VirtualSocket for Socket {
     fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl AsyncRead for GatedSocket {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.gate.poll(cx) {
-            Poll::Ready(()) => Pin::new(&mut self.stream).poll_read(cx, buf),
-            Poll::Pending => Poll::Pending,
+        if self.gate.as_ref().is_some_and(|gate| gate.poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for GatedSocket {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::time::Instant;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::runtime::WatchStreamExt;
@@ -17,7 +17,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::gateway_api::{Gateway, GatewayClass, HTTPRoute};
+use crate::gateway_api::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
+};
 use crate::object::{Id, Kind, Object};
 
 #[derive(Debug)]
@@ -33,18 +35,35 @@ pub enum Change {
 /// A change and when it was heard of.
 pub type Heard = (Change, Instant);
 
-/// Watches every kind, as long as the set is kept.
-pub fn start(client: &Client, to: &mpsc::Sender<Heard>) -> JoinSet<()> {
+/// Watches kinds, as long as the set is kept.
+pub fn start(client: &Client, kinds: &[Kind], to: &mpsc::Sender<Heard>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let any = watcher::Config::default;
-    let tls = any().fields("type=kubernetes.io/tls");
-    tasks.spawn(watch::<Ingress>(client.clone(), Kind::Ingress, any(), to.clone()));
-    tasks.spawn(watch::<HTTPRoute>(client.clone(), Kind::HttpRoute, any(), to.clone()));
-    tasks.spawn(watch::<Gateway>(client.clone(), Kind::Gateway, any(), to.clone()));
-    tasks.spawn(watch::<GatewayClass>(client.clone(), Kind::GatewayClass, any(), to.clone()));
-    tasks.spawn(watch::<Service>(client.clone(), Kind::Service, any(), to.clone()));
-    tasks.spawn(watch::<EndpointSlice>(client.clone(), Kind::EndpointSlice, any(), to.clone()));
-    tasks.spawn(watch::<Secret>(client.clone(), Kind::Secret, tls, to.clone()));
+    for kind in kinds {
+        let (client, to) = (client.clone(), to.clone());
+        let any = watcher::Config::default();
+        match kind {
+            Kind::Ingress => tasks.spawn(watch::<Ingress>(client, *kind, any, to)),
+            Kind::HttpRoute => tasks.spawn(watch::<HTTPRoute>(client, *kind, any, to)),
+            Kind::GrpcRoute => tasks.spawn(watch::<GRPCRoute>(client, *kind, any, to)),
+            Kind::TlsRoute => tasks.spawn(watch::<TLSRoute>(client, *kind, any, to)),
+            Kind::Gateway => tasks.spawn(watch::<Gateway>(client, *kind, any, to)),
+            Kind::GatewayClass => tasks.spawn(watch::<GatewayClass>(client, *kind, any, to)),
+            Kind::ReferenceGrant => tasks.spawn(watch::<ReferenceGrant>(client, *kind, any, to)),
+            Kind::BackendTlsPolicy => tasks.spawn(watch::<BackendTLSPolicy>(client, *kind, any, to)),
+            Kind::Namespace => tasks.spawn(watch::<Namespace>(client, *kind, any, to)),
+            Kind::Service => tasks.spawn(watch::<Service>(client, *kind, any, to)),
+            Kind::EndpointSlice => tasks.spawn(watch::<EndpointSlice>(client, *kind, any, to)),
+            Kind::Secret => {
+                let tls = any.fields("type=kubernetes.io/tls");
+                tasks.spawn(watch::<Secret>(client, *kind, tls, to))
+            }
+            Kind::ConfigMap => {
+                // Every namespace has this one, and no backend is verified by it.
+                let others = any.fields("metadata.name!=kube-root-ca.crt");
+                tasks.spawn(watch::<ConfigMap>(client, *kind, others, to))
+            }
+        };
+    }
     tasks
 }
 

@@ -19,7 +19,7 @@ use super::Arguments;
 use super::cluster::{Cluster, is_over};
 
 /// Annotation on the cluster's own pods: the ports that tenants may reach, such as
-/// `8443/TCP,53/UDP`.
+/// `8443/TCP,53/UDP,20000-20255/TCP`.
 const OPEN_PORTS: &str = "atoll.dev/open-ports";
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -159,16 +159,18 @@ fn pod_state(pod: &Pod) -> Option<PodState> {
 
 /// The ports of an annotation; what isn't one stays closed.
 fn open_ports(text: &str) -> Vec<(Protocol, u16)> {
-    let port = |word: &str| {
-        let (port, protocol) = word.trim().split_once('/')?;
+    let ports = |word: &str| {
+        let (ports, protocol) = word.trim().split_once('/')?;
         let protocol = match protocol {
             "TCP" => Protocol::Tcp,
             "UDP" => Protocol::Udp,
             _ => return None,
         };
-        Some((protocol, port.parse().ok()?))
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        Some((first..=last).map(move |port| (protocol, port)))
     };
-    text.split(',').filter_map(port).collect()
+    text.split(',').filter_map(ports).flatten().collect()
 }
 
 fn node_state(node: &KubeNode) -> NodeState {
@@ -188,6 +190,8 @@ mod tests {
     fn ports_that_are_none_stay_closed() {
         let open = open_ports("8443/TCP, 53/UDP,9090,http/TCP,70000/TCP,1/SCTP");
         assert_eq!(open, [(Protocol::Tcp, 8443), (Protocol::Udp, 53)]);
+        assert_eq!(open_ports("20000-20001/TCP"), [(Protocol::Tcp, 20000), (Protocol::Tcp, 20001)]);
+        assert!(open_ports("20001-20000/TCP,1-70000/TCP,1-/TCP,-/TCP").is_empty());
     }
 
     #[test]

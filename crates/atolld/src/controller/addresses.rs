@@ -33,6 +33,21 @@ impl FromStr for Pool {
     }
 }
 
+/// What a Service says of the address it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Any,
+    For(Ipv4Addr),
+    Nonsense,
+}
+
+fn asked(service: &Service) -> Asked {
+    match service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref()) {
+        None | Some("") => Asked::Any,
+        Some(text) => text.parse().map_or(Asked::Nonsense, Asked::For),
+    }
+}
+
 /// Which Service has which address.
 #[derive(Debug)]
 struct Allocation {
@@ -46,15 +61,20 @@ impl Allocation {
     }
 
     /// The address for a Service that now has `current`: that one if it is of
-    /// the pool and nobody else's, else the first that is free.
-    fn give(&mut self, service: &str, current: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// the pool and nobody else's, else the first that is free. One that `asked`
+    /// for an address gets that or none.
+    fn give(&mut self, service: &str, current: Option<Ipv4Addr>, asked: Asked) -> Option<Ipv4Addr> {
         self.held.remove(service);
         let taken: BTreeSet<Ipv4Addr> = self.held.values().copied().collect();
         let usable = |address: &Ipv4Addr| {
             (self.pool.first..=self.pool.last).contains(address) && !taken.contains(address)
         };
         let range = u32::from(self.pool.first)..=u32::from(self.pool.last);
-        let chosen = current.filter(usable).or_else(|| range.map(Ipv4Addr::from).find(usable))?;
+        let chosen = match asked {
+            Asked::Any => current.filter(usable).or_else(|| range.map(Ipv4Addr::from).find(usable))?,
+            Asked::For(address) => Some(address).filter(usable)?,
+            Asked::Nonsense => return None,
+        };
         self.held.insert(service.into(), chosen);
         Some(chosen)
     }
@@ -101,7 +121,7 @@ pub async fn run(client: Client, pool: Pool) -> anyhow::Result<()> {
             Ok(watcher::Event::InitApply(service)) | Ok(watcher::Event::Apply(service)) => {
                 if is_ours(&service) {
                     if let Some(address) = current(&service) {
-                        allocation.give(&key(&service), Some(address));
+                        allocation.give(&key(&service), Some(address), asked(&service));
                     }
                     waiting.push(service);
                 } else if allocation.take_back(&key(&service)) {
@@ -132,8 +152,13 @@ pub async fn run(client: Client, pool: Pool) -> anyhow::Result<()> {
 async fn settle(client: &Client, allocation: &mut Allocation, service: &Service) -> bool {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let now = current(service);
-    let Some(address) = allocation.give(&key(service), now) else {
-        tracing::error!(service = key(service), "no address is left in the pool");
+    let asked = asked(service);
+    let Some(address) = allocation.give(&key(service), now, asked) else {
+        match asked {
+            Asked::Any => tracing::error!(service = key(service), "no address is left in the pool"),
+            // The one who asks is the one who is wrong.
+            _ => tracing::info!(service = key(service), "the address it asks for can't be had"),
+        }
         return false;
     };
     if now == Some(address) {
@@ -164,19 +189,30 @@ mod tests {
     #[test]
     fn each_gets_its_own_and_keeps_it() {
         let mut allocation = Allocation::new(pool());
-        assert_eq!(allocation.give("a", None), address(1));
-        assert_eq!(allocation.give("b", None), address(2));
-        assert_eq!(allocation.give("a", address(1)), address(1));
-        assert_eq!(allocation.give("c", None), None);
+        assert_eq!(allocation.give("a", None, Asked::Any), address(1));
+        assert_eq!(allocation.give("b", None, Asked::Any), address(2));
+        assert_eq!(allocation.give("a", address(1), Asked::Any), address(1));
+        assert_eq!(allocation.give("c", None, Asked::Any), None);
         assert!(allocation.take_back("a") && !allocation.take_back("a"));
-        assert_eq!(allocation.give("c", None), address(1));
+        assert_eq!(allocation.give("c", None, Asked::Any), address(1));
     }
 
     #[test]
     fn an_address_of_elsewhere_or_of_another_is_not_kept() {
         let mut allocation = Allocation::new(pool());
-        assert_eq!(allocation.give("a", address(9)), address(1));
-        assert_eq!(allocation.give("b", address(1)), address(2));
+        assert_eq!(allocation.give("a", address(9), Asked::Any), address(1));
+        assert_eq!(allocation.give("b", address(1), Asked::Any), address(2));
+    }
+
+    #[test]
+    fn who_asks_for_an_address_gets_it_or_none() {
+        let mut allocation = Allocation::new(pool());
+        let wanted = |last| Asked::For(Ipv4Addr::new(10, 0, 0, last));
+        assert_eq!(allocation.give("a", address(1), wanted(2)), address(2));
+        assert_eq!(allocation.give("b", None, wanted(2)), None);
+        assert_eq!(allocation.give("b", None, wanted(9)), None);
+        assert_eq!(allocation.give("b", None, Asked::Nonsense), None);
+        assert_eq!(allocation.give("b", None, Asked::Any), address(1));
     }
 
     #[test]

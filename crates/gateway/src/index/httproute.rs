@@ -1,4 +1,4 @@
-//! An HTTPRoute as routes, by the listeners it is attached to.
+//! An HTTPRoute, and what is like one, as routes by the listeners it is attached to.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -6,137 +6,42 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::attach::Attached;
 use super::ingress::regex;
+use super::listeners::Reason;
 use super::service::Services;
 use super::{Compiled, Problem};
+use crate::backend::Backend;
+use crate::cors::Cors;
 use crate::gateway_api::{
-    BackendRef, Filter, HeaderModifier, Listener, Match, NamedValue, PathModifier, PathValue, Rule,
+    self, Filter, HeaderModifier, Match, NamedValue, ObjectRef, PathModifier, PathValue, RequestMirror, Rule,
 };
-use crate::object::{Gateway, HttpRoute, Id, Object, PortRef};
+use crate::object::{HttpRoute, Id, Kind, PortRef};
 use crate::route::{
-    Action, HeaderEdit, Limits, Owner, PathMatch, PathRewrite, Precedence, Redirect, Route, Target, Targets,
-    ValueMatch,
+    Action, Edits, HeaderEdit, Limits, Mirror, Owner, PathMatch, PathRewrite, Precedence, Redirect, Retry,
+    Route, Target, Targets, ValueMatch,
 };
 
-const GROUP: &str = "gateway.networking.k8s.io";
+/// What a route asks for beyond this is not tried.
+const MOST_RETRIES: u32 = 10;
 
-/// A host the route is served on, and how.
-pub(super) struct Attached {
-    host: String,
-    http: bool,
-    https: bool,
-    /// The Secret its listener wants for it.
-    certificate: Option<Id>,
+/// What a route is compiled with.
+pub(super) struct Context<'a> {
+    pub kind: Kind,
+    pub owner: &'a Arc<Owner>,
+    pub services: &'a mut Services,
+    /// Whether the route may refer to a Service of another namespace.
+    pub permitted: &'a dyn Fn(&Id) -> bool,
 }
 
-/// The Gateways a route names.
-pub(super) fn parents(route: &HttpRoute) -> impl Iterator<Item = Id> {
-    route
-        .spec
-        .parent_refs
-        .iter()
-        .filter(|parent| {
-            parent.group.as_deref().is_none_or(|group| group == GROUP)
-                && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway")
-        })
-        .map(|parent| Id::new(parent.namespace.as_ref().unwrap_or(&route.id.namespace), &parent.name))
-}
-
-/// The hosts that the route's Gateways let it have.
-pub(super) fn attach(route: &HttpRoute, gateway: impl Fn(&Id) -> Option<Arc<Object>>) -> Vec<Attached> {
-    let mut attached: Vec<Attached> = Vec::new();
-    for parent in &route.spec.parent_refs {
-        let id = Id::new(parent.namespace.as_ref().unwrap_or(&route.id.namespace), &parent.name);
-        let ours = parents(route).any(|candidate| candidate == id);
-        let Some(object) = gateway(&id).filter(|_| ours) else { continue };
-        let Object::Gateway(gateway) = object.as_ref() else { continue };
-        let listeners = gateway.spec.listeners.iter().filter(|listener| {
-            parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
-                && parent.port.is_none_or(|port| port == listener.port)
-                && allows(gateway, listener, &route.id.namespace)
-        });
-        for listener in listeners {
-            let (http, https) = match listener.protocol.as_str() {
-                "HTTP" => (true, false),
-                "HTTPS" => (false, true),
-                _ => continue,
-            };
-            let certificate = listener.tls.iter().flat_map(|tls| &tls.certificate_refs).find(|secret| {
-                secret.namespace.as_ref().is_none_or(|namespace| *namespace == gateway.id.namespace)
-            });
-            let certificate = certificate.map(|secret| Id::new(&gateway.id.namespace, &secret.name));
-            for host in hosts(listener.hostname.as_deref(), &route.spec.hostnames) {
-                match attached.iter_mut().find(|other| other.host == host) {
-                    Some(other) => {
-                        other.http |= http;
-                        other.https |= https;
-                        other.certificate = other.certificate.take().or_else(|| certificate.clone());
-                    }
-                    None => attached.push(Attached { host, http, https, certificate: certificate.clone() }),
-                }
-            }
-        }
-    }
-    attached
-}
-
-fn allows(gateway: &Gateway, listener: &Listener, namespace: &str) -> bool {
-    let from = listener
-        .allowed_routes
-        .as_ref()
-        .and_then(|allowed| allowed.namespaces.as_ref())
-        .and_then(|namespaces| namespaces.from.as_deref());
-    match from {
-        Some("All") => true,
-        None | Some("Same") => gateway.id.namespace == namespace,
-        // What can't be decided is denied.
-        Some(_) => false,
-    }
-}
-
-/// The intersection of a listener's host name with a route's.
-fn hosts(listener: Option<&str>, route: &[String]) -> Vec<String> {
-    let listener = listener.unwrap_or_default().to_ascii_lowercase();
-    if route.is_empty() {
-        return vec![listener];
-    }
-    let within = |wide: &str, narrow: &str| {
-        wide.is_empty()
-            || wide == narrow
-            || wide
-                .strip_prefix('*')
-                .is_some_and(|suffix| narrow.ends_with(suffix) && narrow.len() > suffix.len())
-    };
-    route
-        .iter()
-        .map(|host| host.to_ascii_lowercase())
-        .filter_map(|host| {
-            if within(&listener, &host) {
-                Some(host)
-            } else if within(&host, &listener) {
-                Some(listener.clone())
-            } else {
-                None
-            }
-        })
-        .collect()
-}
-
-pub(super) fn compile(
-    route: &HttpRoute,
-    attached: &[Attached],
-    owner: &Arc<Owner>,
-    services: &mut Services,
-) -> Compiled {
-    let mut compiled = Compiled::default();
-    for host in attached.iter().filter(|host| !host.host.is_empty()) {
-        compiled.certificates.extend(host.certificate.clone().map(|secret| (host.host.clone(), secret)));
-    }
+pub(super) fn compile(route: &HttpRoute, attached: &[Attached], context: &mut Context<'_>) -> Compiled {
+    let mut compiled = Compiled { rules: route.spec.rules.len(), ..Compiled::default() };
     for (place, rule) in route.spec.rules.iter().enumerate() {
-        let action = match action(route, rule, services, &mut compiled) {
+        let action = match action(route, rule, context, &mut compiled) {
             Ok(action) => Arc::new(action),
             Err(problem) => {
                 compiled.problems.push(Problem(format!("rules[{place}]: {}", problem.0)));
+                compiled.broken_rules += 1;
                 // A rule that can't be served as it is written must not be served half.
                 Arc::new(Action {
                     targets: Targets::new(vec![(1, Target::Refused(problem.0))]),
@@ -148,8 +53,8 @@ pub(super) fn compile(
         let matches = if rule.matches.is_empty() { any.as_slice() } else { rule.matches.as_slice() };
         for (number, wanted) in matches.iter().enumerate() {
             for host in attached {
-                match matcher(route, wanted, (place, number), host, owner, &action) {
-                    Ok(route) => compiled.routes.push((host.host.clone(), route)),
+                match matcher(route, wanted, (place, number), host, context.owner, &action) {
+                    Ok(route) => compiled.routes.push((host.zone, host.host.clone(), route)),
                     Err(problem) => {
                         compiled
                             .problems
@@ -215,8 +120,7 @@ fn matcher(
         headers,
         query,
         one_label: false,
-        over_http: host.http,
-        over_https: host.https,
+        listeners: host.listeners,
         action: action.clone(),
     })
 }
@@ -236,17 +140,37 @@ fn header_name(name: &str) -> Result<HeaderName, Problem> {
 fn action(
     route: &HttpRoute,
     rule: &Rule,
-    services: &mut Services,
+    context: &mut Context<'_>,
     compiled: &mut Compiled,
 ) -> Result<Action, Problem> {
-    let mut action = Action::default();
+    let mut action = Action { grpc: context.kind == Kind::GrpcRoute, ..Action::default() };
     for filter in &rule.filters {
+        if let ("RequestMirror", Some(wanted)) = (filter.kind.as_str(), &filter.request_mirror) {
+            match service(route, &wanted.backend_ref, context, compiled) {
+                Ok(backend) => action.mirrors.push(Mirror::new(backend, share(wanted))),
+                // What is copied is not what is asked for: the request goes on.
+                Err(reason) => compiled.unresolved.push(reason),
+            }
+            continue;
+        }
         apply(filter, &mut action)?;
     }
-    if let Some(timeout) = rule.timeouts.as_ref().and_then(|timeouts| timeouts.backend_request.as_deref()) {
-        let timeout =
-            duration(timeout).ok_or_else(|| Problem(format!("timeout {timeout:?} can't be read")))?;
-        action.limits = Limits { read: (!timeout.is_zero()).then_some(timeout), ..Limits::default() };
+    let timeouts = rule.timeouts.clone().unwrap_or_default();
+    let time = |text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => match duration(&text) {
+            Some(time) => Ok(Some(time).filter(|time| !time.is_zero())),
+            None => Err(Problem(format!("timeout {text:?} can't be read"))),
+        },
+    };
+    action.timeout = time(timeouts.request)?;
+    action.limits = Limits { read: time(timeouts.backend_request)?, ..Limits::default() };
+    if let Some(wanted) = &rule.retry {
+        action.retry = Some(Retry {
+            codes: wanted.codes.clone(),
+            attempts: wanted.attempts.unwrap_or(1).min(MOST_RETRIES),
+            backoff: time(wanted.backoff.clone())?.unwrap_or_default(),
+        });
     }
     if action.redirect.is_some() {
         return Ok(action);
@@ -254,15 +178,21 @@ fn action(
     let mut targets = Vec::new();
     for backend in &rule.backend_refs {
         let weight = u32::try_from(backend.weight.unwrap_or(1)).unwrap_or(0);
-        let target = match service(route, backend) {
-            Ok((id, port)) => {
-                let target = Target::Service(services.backend(&id, &port));
-                compiled.backends.push((id, port));
-                target
-            }
-            Err(problem) => {
-                compiled.problems.push(problem.clone());
-                Target::Refused(problem.0)
+        let mut own = Action::default();
+        for filter in &backend.filters {
+            apply(filter, &mut own)?;
+        }
+        if own.redirect.is_some() || own.rewrite_path.is_some() || own.cors.is_some() {
+            return Err(Problem("only headers can be changed for one backend of several".to_owned()));
+        }
+        let edits = (!backend.filters.is_empty())
+            .then(|| Arc::new(Edits { request: own.request_headers, response: own.response_headers }));
+        let target = match service(route, &backend.target, context, compiled) {
+            Ok(backend) => Target::Service(backend, edits),
+            Err(reason) => {
+                let message = reason.message.clone();
+                compiled.unresolved.push(reason);
+                Target::Refused(message)
             }
         };
         targets.push((weight, target));
@@ -274,23 +204,44 @@ fn action(
     Ok(action)
 }
 
-fn service(route: &HttpRoute, backend: &BackendRef) -> Result<(Id, PortRef), Problem> {
-    let target = &backend.target;
+/// How many of how many requests are copied.
+fn share(mirror: &RequestMirror) -> (u32, u32) {
+    match (&mirror.fraction, mirror.percent) {
+        (Some(fraction), _) => (fraction.numerator, fraction.denominator.unwrap_or(100).max(1)),
+        (None, Some(percent)) => (percent, 100),
+        (None, None) => (1, 1),
+    }
+}
+
+/// The backend that a reference means.
+fn service(
+    route: &HttpRoute,
+    target: &ObjectRef,
+    context: &mut Context<'_>,
+    compiled: &mut Compiled,
+) -> Result<Arc<Backend>, Reason> {
     let name = &target.name;
     if target.group.as_deref().is_some_and(|group| !group.is_empty())
         || target.kind.as_deref().is_some_and(|kind| kind != "Service")
     {
-        return Err(Problem(format!("backend {name}: only a Service can be one")));
+        return Err(Reason::new("InvalidKind", format!("backend {name}: only a Service can be one")));
     }
-    if target.namespace.as_ref().is_some_and(|namespace| *namespace != route.id.namespace) {
-        return Err(Problem(format!("backend {name}: it is in another namespace")));
-    }
-    if !backend.filters.is_empty() {
-        return Err(Problem(format!("backend {name}: filters on a backend are not served")));
+    let id = Id::new(target.namespace.as_ref().unwrap_or(&route.id.namespace), name);
+    if id.namespace != route.id.namespace {
+        compiled.foreign.insert(id.namespace.clone());
+        if !(context.permitted)(&id) {
+            // Whether it is there at all is not for this namespace to know.
+            let message = format!("backend {name}: no ReferenceGrant of {} permits it", id.namespace);
+            return Err(Reason::new("RefNotPermitted", message));
+        }
     }
     let port = target.port.and_then(|port| u16::try_from(port).ok());
-    let port = port.ok_or_else(|| Problem(format!("backend {name}: it has no port")))?;
-    Ok((Id::new(&route.id.namespace, name), PortRef::Number(port)))
+    let port = port
+        .map(PortRef::Number)
+        .ok_or_else(|| Reason::new("InvalidKind", format!("backend {name}: it has no port")))?;
+    let backend = context.services.backend(&id, &port);
+    compiled.backends.push((id, port));
+    Ok(backend)
 }
 
 fn apply(filter: &Filter, action: &mut Action) -> Result<(), Problem> {
@@ -319,6 +270,7 @@ fn apply(filter: &Filter, action: &mut Action) -> Result<(), Problem> {
             action.rewrite_host.clone_from(&wanted.hostname);
             action.rewrite_path = wanted.path.as_ref().map(path_rewrite).transpose()?;
         }
+        "CORS" => action.cors = Some(cors(filter.cors.as_ref().ok_or_else(missing)?)?),
         other => return Err(Problem(format!("filter {other} is not served"))),
     }
     Ok(())
@@ -330,6 +282,23 @@ fn path_rewrite(modifier: &PathModifier) -> Result<PathRewrite, Problem> {
         ("ReplacePrefixMatch", _, Some(path)) => Ok(PathRewrite::Prefix(path.clone())),
         (other, ..) => Err(Problem(format!("path modifier {other} can't be read"))),
     }
+}
+
+fn cors(wanted: &gateway_api::Cors) -> Result<Cors, Problem> {
+    let names = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| if name == "*" { Ok(name.clone()) } else { header_name(name).map(|_| name.clone()) })
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok(Cors {
+        origins: wanted.allow_origins.clone(),
+        credentials: wanted.allow_credentials.unwrap_or(false),
+        methods: wanted.allow_methods.clone(),
+        headers: names(&wanted.allow_headers)?,
+        expose: names(&wanted.expose_headers)?,
+        max_age: wanted.max_age.unwrap_or(5),
+    })
 }
 
 fn header_edit(modifier: &HeaderModifier) -> Result<HeaderEdit, Problem> {
@@ -393,24 +362,5 @@ mod tests {
         check("10", None);
         check("s", None);
         check("1d", None);
-    }
-
-    #[test]
-    fn host_names_intersect() {
-        let check = |listener: Option<&str>, route: &[&str], wanted: &[&str]| {
-            let route: Vec<String> = route.iter().map(|host| (*host).to_owned()).collect();
-            assert_eq!(hosts(listener, &route), wanted, "{listener:?} {route:?}");
-        };
-        check(None, &[], &[""]);
-        check(None, &["a.example"], &["a.example"]);
-        check(Some("a.example"), &[], &["a.example"]);
-        check(
-            Some("*.example"),
-            &["a.example", "b.c.example", "example", "a.other"],
-            &["a.example", "b.c.example"],
-        );
-        check(Some("a.example"), &["*.example"], &["a.example"]);
-        check(Some("*.a.example"), &["*.example"], &["*.a.example"]);
-        check(Some("a.example"), &["b.example"], &[]);
     }
 }

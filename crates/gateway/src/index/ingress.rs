@@ -11,7 +11,8 @@ use super::{Compiled, Problem};
 use crate::certificate::covers;
 use crate::object::{Id, Ingress, IngressPath, PathType, ServiceRef};
 use crate::route::{
-    Action, HeaderEdit, Limits, Owner, PathMatch, PathRewrite, Precedence, Route, Target, Targets,
+    Action, CLEAR, HeaderEdit, Limits, Owner, PathMatch, PathRewrite, Precedence, Route, SECURE, SHARED,
+    Target, Targets,
 };
 
 /// A compiled expression may take this much memory: nobody's pattern eats the
@@ -43,7 +44,7 @@ pub(super) fn compile(ingress: &Ingress, owner: &Arc<Owner>, services: &mut Serv
             _ => PathRewrite::Full(target.clone()),
         });
         let action = Action {
-            targets: Targets::new(vec![(1, Target::Service(backend))]),
+            targets: Targets::new(vec![(1, Target::Service(backend, None))]),
             to_https: settings.force_https || (tls && settings.https),
             rewrite_path,
             limits: settings.limits.clone(),
@@ -65,12 +66,11 @@ pub(super) fn compile(ingress: &Ingress, owner: &Arc<Owner>, services: &mut Serv
                 place: (place, 0),
             },
             one_label: true,
-            over_http: true,
-            over_https: true,
+            listeners: CLEAR | SECURE,
             action: Arc::new(action),
         };
         place += 1;
-        compiled.routes.push((host.to_owned(), route));
+        compiled.routes.push((SHARED, host.to_owned(), route));
     };
 
     for rule in &ingress.rules {

@@ -4,25 +4,45 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Facts};
 use crate::object::{EndpointSlice, Id, PortRef, ServicePort};
+use crate::upstream_tls::BackendTls;
 
 #[derive(Default)]
 struct State {
     /// None: no such Service.
     ports: Option<Vec<ServicePort>>,
     slices: BTreeMap<String, EndpointSlice>,
+    /// By section, which is a port's name; the first that fits counts.
+    tls: Vec<(Option<String>, Result<Arc<BackendTls>, String>)>,
     /// With the number of routes' references.
     backends: HashMap<PortRef, (Arc<Backend>, usize)>,
 }
 
 impl State {
-    fn endpoints(&self, port: &PortRef) -> Vec<SocketAddr> {
-        let wanted = self.ports.iter().flatten().find(|candidate| match port {
+    fn port(&self, port: &PortRef) -> Option<&ServicePort> {
+        self.ports.iter().flatten().find(|candidate| match port {
             PortRef::Number(number) => candidate.number == *number,
             PortRef::Name(name) => candidate.name == *name,
-        });
-        let Some(wanted) = wanted else { return Vec::new() };
+        })
+    }
+
+    fn facts(&self, port: &PortRef) -> Facts {
+        let Some(port) = self.port(port) else { return Facts::default() };
+        let section =
+            |wanted: Option<&str>| self.tls.iter().find(|(section, _)| section.as_deref() == wanted);
+        // What names the port comes before what means all of them.
+        let tls = section(Some(port.name.as_str())).or_else(|| section(None)).map(|(_, tls)| tls);
+        Facts {
+            exists: true,
+            protocol: port.protocol,
+            tls: tls.and_then(|tls| tls.as_ref().ok().cloned()),
+            refused: tls.and_then(|tls| tls.as_ref().err().cloned()),
+        }
+    }
+
+    fn endpoints(&self, port: &PortRef) -> Vec<SocketAddr> {
+        let Some(wanted) = self.port(port) else { return Vec::new() };
         let mut endpoints: Vec<SocketAddr> = self
             .slices
             .values()
@@ -40,12 +60,13 @@ impl State {
 
     fn refresh(&self) {
         for (port, (backend, _)) in &self.backends {
+            backend.set_facts(self.facts(port));
             backend.set(self.endpoints(port));
         }
     }
 
     fn unused(&self) -> bool {
-        self.ports.is_none() && self.slices.is_empty() && self.backends.is_empty()
+        self.ports.is_none() && self.slices.is_empty() && self.backends.is_empty() && self.tls.is_empty()
     }
 }
 
@@ -75,6 +96,15 @@ impl Services {
         });
     }
 
+    pub fn set_tls(&mut self, service: &Id, tls: Vec<(Option<String>, Result<Arc<BackendTls>, String>)>) {
+        self.change(service, |state| state.tls = tls);
+    }
+
+    /// Whether there is a Service with such a port.
+    pub fn has(&self, service: &Id, port: &PortRef) -> bool {
+        self.0.get(service).is_some_and(|state| state.port(port).is_some())
+    }
+
     /// The backend for a Service's port, which needn't be there yet. To be
     /// [released](Self::release) once for each call.
     pub fn backend(&mut self, service: &Id, port: &PortRef) -> Arc<Backend> {
@@ -84,6 +114,7 @@ impl Services {
             return backend.clone();
         }
         let backend = Arc::new(Backend::new(service.clone(), port.clone()));
+        backend.set_facts(state.facts(port));
         backend.set(state.endpoints(port));
         state.backends.insert(port.clone(), (backend.clone(), 1));
         backend

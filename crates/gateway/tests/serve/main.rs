@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod gateways;
 mod world;
 
 use std::sync::Arc;
@@ -335,7 +336,7 @@ async fn listeners_come_and_go_and_a_stop_lets_requests_finish() {
     let backend = Backend::start("one").await;
     let mut world = World::start().await;
     world.app("web", "web.apps.test", &[], &[backend.address]);
-    let extra = world.server.listen(TcpListener::bind("127.0.0.1:0").await.unwrap(), false).unwrap();
+    let extra = world.server.listen(TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(false)).unwrap();
     let address = extra.address;
     let slow = async move |address| {
         let mut stream = TcpStream::connect(address).await.unwrap();

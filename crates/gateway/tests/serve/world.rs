@@ -11,8 +11,8 @@ use gateway::index::{Index, Scope};
 use gateway::listen::{Listener, Server};
 use gateway::metrics::Metrics;
 use gateway::object::{
-    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Secret,
-    Service, ServicePort, ServiceRef,
+    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Protocol,
+    Secret, Service, ServicePort, ServiceRef,
 };
 use gateway::table::Table;
 use http::{Request, Response, StatusCode};
@@ -58,8 +58,8 @@ impl Backend {
                 let count = count.clone();
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
-                        count.fetch_add(1, Ordering::SeqCst);
-                        async move { Ok::<_, Infallible>(answer(name, request).await) }
+                        let turn = count.fetch_add(1, Ordering::SeqCst);
+                        async move { Ok::<_, Infallible>(answer(name, turn, request).await) }
                     });
                     let io = TokioIo::new(stream);
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -73,7 +73,7 @@ impl Backend {
     }
 }
 
-async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
+async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Response<Body> {
     if request.headers().contains_key("upgrade") {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -93,6 +93,11 @@ async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
         "/echo" => {
             let frames = request.into_body().into_data_stream().map(|data| Ok(Frame::data(data.unwrap())));
             Response::new(BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames)))))
+        }
+        "/every-third" if turn % 3 != 2 => {
+            let mut response = Response::new(full("not now"));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
         }
         "/slow" => {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -180,8 +185,8 @@ impl World {
         let (table, metrics) = (Arc::new(Table::default()), Arc::new(Metrics::default()));
         let server = Server::new(table.clone(), metrics.clone(), 443).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");
-        let http = Some(server.listen(bind().await.unwrap(), false).unwrap());
-        let https = Some(server.listen(bind().await.unwrap(), true).unwrap());
+        let http = Some(server.listen(bind().await.unwrap(), Some(false)).unwrap());
+        let https = Some(server.listen(bind().await.unwrap(), Some(true)).unwrap());
         let authority = Authority::new();
         let mut index = Index::new(Scope::default(), table.clone());
         index.apply(authority.secret(Id::new(DEFAULT.0, DEFAULT.1), &["*.apps.test", "apps.test"]));
@@ -201,7 +206,8 @@ impl World {
         self.ingress(name, host, annotations, false);
         self.index.apply(Object::Service(Service {
             id: Id::new("a", name),
-            ports: vec![ServicePort { name: String::new(), number: 80 }],
+            ports: vec![ServicePort { name: String::new(), number: 80, protocol: Protocol::Http1 }],
+            entrance: None,
         }));
         self.endpoints(name, endpoints);
     }

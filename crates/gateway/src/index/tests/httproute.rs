@@ -1,7 +1,6 @@
 //! HTTPRoutes, with the Gateways that let them in.
 
 use super::World;
-use super::check;
 use crate::object::{Id, Kind};
 
 pub(super) const GATEWAY: &str = "
@@ -16,7 +15,21 @@ spec:
   listeners:
   - {name: http, port: 80, protocol: HTTP}
   - {name: https, port: 443, protocol: HTTPS, hostname: '*.example', tls: {certificateRefs: [{name: gw-tls}]}}
+---
+kind: Service
+metadata: {name: gateway-1, namespace: atoll-system, annotations: {atoll.dev/gateway: a/gw}}
+spec:
+  ports: [{port: 80, targetPort: 20000}, {port: 443, targetPort: 20001}]
 ";
+
+/// With the certificate of its https listener.
+pub(super) fn world(more: &str) -> World {
+    let mut world = World::new("");
+    world.secret("a", "gw-tls", &["*.example"]);
+    world.apply(GATEWAY);
+    world.apply(more);
+    world
+}
 
 pub(super) fn route(namespace: &str, name: &str, spec: &str) -> String {
     format!(
@@ -36,27 +49,24 @@ fn http_routes_match_by_the_rules_of_the_specification() {
         {matches: [{path: {value: /p}, queryParams: [{name: q, value: x y}]}], backendRefs: [{name: query, port: 80}]},
         {matches: [{path: {type: RegularExpression, value: '/r/[0-9]+'}}, {path: {value: /also}}], backendRefs: [{name: regex, port: 80}]},
     ]}";
-    check(
-        &format!("{GATEWAY}{}", route("a", "r", rules)),
-        &[
-            ("GET http://a.example/", "a/any:80"),
-            ("GET http://a.example/p", "a/exact:80"),
-            ("GET http://a.example/p/", "a/prefix:80"),
-            ("GET http://a.example/px", "a/any:80"),
-            ("POST http://a.example/p/", "a/post:80"),
-            ("POST http://a.example/p/ x-v=2", "a/post:80"),
-            ("GET http://a.example/p/x x-v=2", "a/header:80"),
-            ("GET http://a.example/p/x x-v=2 x-w=bc", "a/headers:80"),
-            ("GET http://a.example/p/x x-v=2 x-w=abc", "a/header:80"),
-            ("GET http://a.example/p/x x-v=3", "a/prefix:80"),
-            ("GET http://a.example/p/x?a=1&q=x%20y", "a/query:80"),
-            ("GET http://a.example/r/12", "a/regex:80"),
-            ("GET http://a.example/r/12/x", "a/any:80"),
-            ("GET http://a.example/also/x", "a/regex:80"),
-            ("GET https://a.example/", "a/any:80"),
-            ("GET http://b.example/", "no host"),
-        ],
-    );
+    world(&route("a", "r", rules)).check(&[
+        ("GET http://a.example/", "a/any:80"),
+        ("GET http://a.example/p", "a/exact:80"),
+        ("GET http://a.example/p/", "a/prefix:80"),
+        ("GET http://a.example/px", "a/any:80"),
+        ("POST http://a.example/p/", "a/post:80"),
+        ("POST http://a.example/p/ x-v=2", "a/post:80"),
+        ("GET http://a.example/p/x x-v=2", "a/header:80"),
+        ("GET http://a.example/p/x x-v=2 x-w=bc", "a/headers:80"),
+        ("GET http://a.example/p/x x-v=2 x-w=abc", "a/header:80"),
+        ("GET http://a.example/p/x x-v=3", "a/prefix:80"),
+        ("GET http://a.example/p/x?a=1&q=x%20y", "a/query:80"),
+        ("GET http://a.example/r/12", "a/regex:80"),
+        ("GET http://a.example/r/12/x", "a/any:80"),
+        ("GET http://a.example/also/x", "a/regex:80"),
+        ("GET https://a.example/", "a/any:80"),
+        ("GET http://b.example/", "no host"),
+    ]);
 }
 
 #[test]
@@ -66,18 +76,18 @@ fn http_routes_follow_their_gateway() {
             "{{parentRefs: [{parent}], hostnames: [{hosts}], rules: [{{backendRefs: [{{name: web, port: 80}}]}}]}}"
         )
     };
-    let world = |route: String| World::new(&format!("{GATEWAY}{route}"));
+    let world = |route: String| world(&route);
     world(route("a", "r", &spec("{name: gw}", ""))).check(&[
         ("GET http://any.where/", "a/web:80"),
         ("GET https://x.example/", "a/web:80"),
         ("GET https://x.y.example/", "a/web:80"),
-        ("GET https://any.where/", "no host"),
+        ("GET https://any.where/", "no listener"),
         ("GET http://x.example/", "a/web:80"),
     ]);
     world(route("a", "r", &spec("{name: gw, sectionName: https}", "'*.example', b.other"))).check(&[
         ("GET https://x.example/", "a/web:80"),
         ("GET http://x.example/", "no host"),
-        ("GET https://b.other/", "no host"),
+        ("GET https://b.other/", "no listener"),
     ]);
     world(route("a", "r", &spec("{name: gw, kind: Service}", "a.example")))
         .check(&[("GET http://a.example/", "no host")]);
@@ -95,6 +105,7 @@ fn http_routes_follow_their_gateway() {
     later.check(&[("GET http://a.example/", "no host")]);
     // Whatever comes first.
     let mut backwards = World::new(&route("a", "r", &spec("{name: gw}", "a.example")));
+    backwards.secret("a", "gw-tls", &["*.example"]);
     backwards.check(&[("GET http://a.example/", "no host")]);
     backwards.apply(GATEWAY);
     backwards.check(&[("GET http://a.example/", "a/web:80")]);
@@ -106,12 +117,20 @@ fn http_routes_follow_their_gateway() {
 }
 
 #[test]
-fn a_listeners_certificate_is_shown_for_its_routes() {
-    let spec = "{parentRefs: [{name: gw}], hostnames: [a.example, b.other], rules: [{backendRefs: [{name: web, port: 80}]}]}";
-    let mut world = World::new(&format!("{GATEWAY}{}", route("a", "r", spec)));
+fn a_listener_shows_its_own_certificate_and_is_silent_without_one() {
+    let mut world = World::new(GATEWAY);
+    assert!(world.table.entries.get(&20001).is_none(), "no certificate, no listener");
+    assert!(world.table.entries.get(&20000).is_some());
+    world.secret("b", "gw-tls", &["a.example"]);
+    assert!(world.table.entries.get(&20001).is_none(), "another namespace's");
     world.secret("a", "gw-tls", &["a.example"]);
-    assert_ne!(world.shown("a.example"), "none");
-    assert_eq!(world.shown("b.other"), "none");
+    let entry = world.table.entries.get(&20001).unwrap();
+    let listener = entry.listener("a.example").unwrap();
+    assert!(listener.certificate(Some("a.example")).unwrap().covers("a.example"));
+    // It is the Gateway's, and says nothing at the shared address.
+    assert_eq!(world.shown("a.example"), "none");
+    world.index.delete(Kind::Secret, &Id::new("a", "gw-tls"));
+    assert!(world.table.entries.get(&20001).is_none());
 }
 
 #[test]
@@ -129,7 +148,7 @@ fn http_route_filters_and_backends() {
         {matches: [{path: {type: RegularExpression, value: '('}}], backendRefs: [{name: web, port: 80}]},
         {backendRefs: [{name: web, port: 80}]},
     ]}";
-    let world = World::new(&format!("{GATEWAY}{}", route("a", "r", rules)));
+    let world = world(&route("a", "r", rules));
     world.check(&[
         ("GET http://a.example:8080/moved/x?q=1", "301 http://b.example:8080/new/x?q=1"),
         ("GET http://a.example:8080/tls/x", "302 https://a.example/tls/x"),
@@ -138,7 +157,7 @@ fn http_route_filters_and_backends() {
         ("GET http://a.example/v1", "a/web:80 /"),
         ("GET http://a.example/none", "refused: the route names no backend"),
         ("GET http://a.example/zero", "no target"),
-        ("GET http://a.example/cross", "refused: backend web: it is in another namespace"),
+        ("GET http://a.example/cross", "refused: backend web: no ReferenceGrant of b permits it"),
         ("GET http://a.example/kind", "refused: backend web: only a Service can be one"),
         ("GET http://a.example/mirror", "refused: filter RequestMirror is not served"),
         ("GET http://a.example/else", "a/web:80"),
@@ -152,8 +171,6 @@ fn http_route_filters_and_backends() {
     assert_eq!(
         problems,
         [
-            "backend web: it is in another namespace",
-            "backend web: only a Service can be one",
             "rules[8]: filter RequestMirror is not served",
             "rules[9].matches[0]: \"^(?:()$\" is not a regular expression",
         ]

@@ -1,0 +1,64 @@
+//! A connection that is handed on to a backend as it is, or without its TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::route::{Route, Target};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Endpoints that are tried.
+const ATTEMPTS: usize = 4;
+
+pub(crate) enum Client {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+pub(crate) struct Tunnel {
+    client: Client,
+    /// What was read of the client already.
+    read: Vec<u8>,
+    backend: TcpStream,
+}
+
+/// Connects to an endpoint of a route's backend.
+pub(crate) async fn connect(route: &Arc<Route>) -> Option<TcpStream> {
+    route.owner.count(200);
+    let Some(Target::Service(backend, _)) = route.action.targets.pick() else { return None };
+    let mut tried = Vec::new();
+    while tried.len() < ATTEMPTS {
+        let endpoint = backend.pick(&tried)?;
+        if tried.contains(&endpoint) {
+            return None;
+        }
+        if let Ok(Ok(stream)) = tokio::time::timeout(CONNECT, TcpStream::connect(endpoint)).await {
+            let _ = stream.set_nodelay(true);
+            return Some(stream);
+        }
+        tried.push(endpoint);
+    }
+    None
+}
+
+impl Tunnel {
+    pub fn new(client: Client, read: Vec<u8>, backend: TcpStream) -> Self {
+        Self { client, read, backend }
+    }
+
+    pub async fn carry(mut self) {
+        if self.backend.write_all(&self.read).await.is_err() {
+            return;
+        }
+        let ended = match &mut self.client {
+            Client::Plain(stream) => copy_bidirectional(stream, &mut self.backend).await,
+            Client::Tls(stream) => copy_bidirectional(stream.as_mut(), &mut self.backend).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a tunnel ended");
+        }
+    }
+}
