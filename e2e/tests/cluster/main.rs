@@ -6,6 +6,7 @@
 mod a_cluster;
 mod b_app;
 mod b_cloud;
+mod b_tenancy;
 mod c_recovery;
 mod d_interruption;
 mod e_refusals;
