@@ -90,14 +90,16 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of that name, which may not be there yet.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), state: PathBuf::from("/var/lib/atoll-e2e") }
+        let state = std::env::var_os("ATOLL_E2E_STATE");
+        Self { name: name.into(), state: state.map_or_else(|| "/var/lib/atoll-e2e".into(), PathBuf::from) }
     }
 
-    /// The one that tests share; brought up by the first that asks.
+    /// The one that tests share; brought up by the first that asks. Who works on a
+    /// test may name one that is up, by `ATOLL_E2E_SHARED` and `ATOLL_E2E_STATE`.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let cluster = Self::named("shared");
+            let cluster = Self::named(&std::env::var("ATOLL_E2E_SHARED").unwrap_or_else(|_| "shared".into()));
             cluster.atoll(&["up"]).ok();
             cluster
         })

@@ -23,16 +23,24 @@ pub const PASSWORD: &str = "correct horse battery staple";
 impl Person {
     /// Makes the account and the workspace, and logs in.
     pub fn new(cluster: &Cluster, account: &str, workspace: &str) -> Self {
-        let mut person = Self {
+        let mut person = Self::alone(cluster, account);
+        let said = person.atoll(&["workspace", "create", workspace, "--owner", account]).ok();
+        let namespace = said.split("namespace is ").nth(1).unwrap().trim_end_matches(['.', '\n']).to_string();
+        person.workspace = workspace.into();
+        person.namespace = namespace;
+        person
+    }
+
+    /// Makes the account, without a workspace, and logs in.
+    pub fn alone(cluster: &Cluster, account: &str) -> Self {
+        let person = Self {
             cluster: cluster.clone(),
             account: account.into(),
-            workspace: workspace.into(),
+            workspace: String::new(),
             namespace: String::new(),
             home: TempDir::new().unwrap(),
         };
         person.with_password(PASSWORD, &["account", "create", account, "--password-stdin"]).ok();
-        let said = person.atoll(&["workspace", "create", workspace, "--owner", account]).ok();
-        let namespace = said.split("namespace is ").nth(1).unwrap().trim_end_matches(['.', '\n']).to_string();
         // The server hears of the account a moment later.
         crate::eventually("the login", std::time::Duration::from_secs(30), || {
             let said = person.login(PASSWORD);
@@ -40,7 +48,6 @@ impl Person {
         });
         std::fs::write(person.kubeconfig(), person.atoll(&["kubeconfig", "--account", account]).ok())
             .unwrap();
-        person.namespace = namespace;
         person
     }
 
@@ -115,9 +122,19 @@ impl Person {
         self.kubectl(&["apply", "-f", &self.file("manifests.yaml", manifests)])
     }
 
+    /// What becomes of manifests that this person creates; nothing is stored.
+    pub fn tries(&self, manifests: &str) -> Said {
+        let file = tempfile::NamedTempFile::new_in(self.home.path()).unwrap();
+        std::fs::write(file.path(), manifests).unwrap();
+        let path = file.path().display().to_string();
+        self.kubectl(&["create", "--validate=false", "--dry-run=server", "-f", &path])
+    }
+
     /// Removes the workspace and the account.
     pub fn leave(&self) {
-        self.atoll(&["workspace", "delete", &self.workspace]).ok();
+        if !self.workspace.is_empty() {
+            self.atoll(&["workspace", "delete", &self.workspace]).ok();
+        }
         self.atoll(&["account", "delete", &self.account]).ok();
     }
 }
@@ -126,7 +143,9 @@ impl Drop for Person {
     fn drop(&mut self) {
         // A test that failed leaves nothing in the way of the next one.
         if std::thread::panicking() {
-            self.atoll(&["workspace", "delete", &self.workspace]);
+            if !self.workspace.is_empty() {
+                self.atoll(&["workspace", "delete", &self.workspace]);
+            }
             self.atoll(&["account", "delete", &self.account]);
         }
     }

@@ -39,7 +39,7 @@ enum Proves {
 
 /// The Secrets with certificates: their namespace, their name, the hosts, and what
 /// they prove.
-const CERTIFICATES: [(&str, &str, &[&str], Proves); 5] = [
+const CERTIFICATES: [(&str, &str, &[&str], Proves); 6] = [
     (SYSTEM_NAMESPACE, GATEWAY_CERTIFICATE, &[APPS_WILDCARD, APPS_DOMAIN, DESKTOP_HOST], Proves::Server),
     (
         SYSTEM_NAMESPACE,
@@ -48,6 +48,7 @@ const CERTIFICATES: [(&str, &str, &[&str], Proves); 5] = [
         Proves::Server,
     ),
     (SYSTEM_NAMESPACE, "server-certificate", &["server.atoll-system.svc"], Proves::Server),
+    (SYSTEM_NAMESPACE, "admission-certificate", &["admission.atoll-system.svc"], Proves::Server),
     (SYSTEM_NAMESPACE, "agent-certificate", &["agent"], Proves::Client),
     ("kube-system", "metrics-server-certificate", &["metrics-server.kube-system.svc"], Proves::Server),
 ];

@@ -14,6 +14,8 @@ pub mod account;
 #[cfg(feature = "resources")]
 pub mod instance;
 #[cfg(feature = "resources")]
+pub mod invitation;
+#[cfg(feature = "resources")]
 pub mod plan;
 #[cfg(feature = "resources")]
 pub mod workspace;
@@ -22,11 +24,15 @@ pub mod workspace;
 pub use account::{Account, AccountSpec, AccountStatus};
 #[cfg(feature = "resources")]
 pub use instance::{Instance, InstanceSpec, InstanceStatus, ObjectReference};
+#[cfg(feature = "resources")]
+pub use invitation::{
+    Acceptance, AcceptanceSpec, AcceptanceStatus, Invitation, InvitationSpec, InvitationStatus,
+};
 /// The trait by which a resource tells its kind and version.
 #[cfg(feature = "resources")]
 pub use kube::Resource;
 #[cfg(feature = "resources")]
-pub use plan::{Plan, PlanSpec, PodSecurity};
+pub use plan::{Plan, PlanSpec, PlanStatus, PodSecurity};
 pub use role::Role;
 #[cfg(feature = "resources")]
 pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatus};
@@ -34,7 +40,15 @@ pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatu
 #[cfg(feature = "resources")]
 /// The definitions of all custom resources, as the API server takes them.
 pub fn definitions()
--> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 5] {
+-> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 7] {
     use kube::CustomResourceExt;
-    [Account::crd(), Workspace::crd(), Member::crd(), Plan::crd(), Instance::crd()]
+    [
+        Account::crd(),
+        Workspace::crd(),
+        Member::crd(),
+        Plan::crd(),
+        Instance::crd(),
+        Invitation::crd(),
+        Acceptance::crd(),
+    ]
 }

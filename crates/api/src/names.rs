@@ -56,6 +56,15 @@ pub const OPERATORS_GROUP: &str = "atoll:operators";
 /// Label on a workspace's namespace; its value is the workspace's name. Tenants
 /// can't change it.
 pub const WORKSPACE_LABEL: &str = "atoll.dev/workspace";
+/// Label on the namespace of a workspace in which nothing new may be made.
+pub const CORDONED_LABEL: &str = "atoll.dev/cordoned";
+/// Label on the namespace of a workspace in which nothing may run.
+pub const SUSPENDED_LABEL: &str = "atoll.dev/suspended";
+/// The scheduling gate of pods in a suspended workspace.
+pub const SUSPENDED_GATE: &str = "atoll.dev/suspended";
+/// What the annotations begin with by which a workspace's namespace tells the
+/// admission policies what its plan allows.
+pub const POLICY_PREFIX: &str = "policy.atoll.dev/";
 /// The plan of workspaces that name none.
 pub const DEFAULT_PLAN: &str = "standard";
 /// What the name of the ClusterRole of a member's role begins with:

@@ -8,16 +8,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a workspace may use.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "atoll.dev",
     version = "v1alpha1",
     kind = "Plan",
+    status = "PlanStatus",
     derive = "Default",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Pod security","type":"string","jsonPath":".spec.podSecurity"}"#,
     printcolumn = r#"{"name":"CPU","type":"string","jsonPath":".spec.hard['limits\\.cpu']"}"#,
     printcolumn = r#"{"name":"Memory","type":"string","jsonPath":".spec.hard['limits\\.memory']"}"#,
+    printcolumn = r#"{"name":"Workspaces","type":"integer","jsonPath":".status.workspaces"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +36,62 @@ pub struct PlanSpec {
     /// The Pod Security Standard that is enforced.
     #[serde(default)]
     pub pod_security: PodSecurity,
+    /// Where images may come from: what their full names begin with, such as
+    /// `docker.io/library` or `registry.example.com`; `*` is anywhere.
+    #[serde(default = "anything", skip_serializing_if = "is_anything")]
+    pub registries: Vec<String>,
+    /// The storage classes that claims may name; `*` is any.
+    #[serde(default = "anything", skip_serializing_if = "is_anything")]
+    pub storage_classes: Vec<String>,
+    /// The priority classes that pods may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priority_classes: Vec<String>,
+    /// The runtime classes that pods may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runtime_classes: Vec<String>,
+    /// The labels of nodes by which pods may choose one, besides operating
+    /// system, architecture, region and zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_labels: Vec<String>,
+    /// The keys of taints that pods may tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<String>,
+}
+
+fn anything() -> Vec<String> {
+    vec!["*".into()]
+}
+
+// As serde wants it.
+#[allow(clippy::ptr_arg)]
+fn is_anything(names: &Vec<String>) -> bool {
+    *names == anything()
+}
+
+impl Default for PlanSpec {
+    fn default() -> Self {
+        Self {
+            hard: BTreeMap::new(),
+            default_request: BTreeMap::new(),
+            default_limit: BTreeMap::new(),
+            pod_security: PodSecurity::default(),
+            registries: anything(),
+            storage_classes: anything(),
+            priority_classes: Vec::new(),
+            runtime_classes: Vec::new(),
+            node_labels: Vec::new(),
+            tolerations: Vec::new(),
+        }
+    }
+}
+
+/// What the controller last saw of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// How many workspaces have it: one that is in use can't be deleted.
+    #[serde(default)]
+    pub workspaces: u32,
 }
 
 /// The Pod Security Standards that a tenant may have; `privileged` is none.

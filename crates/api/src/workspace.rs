@@ -20,6 +20,8 @@ use crate::role::Role;
     printcolumn = r#"{"name":"Owner","type":"string","jsonPath":".spec.owner"}"#,
     printcolumn = r#"{"name":"Plan","type":"string","jsonPath":".spec.plan"}"#,
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".status.namespace"}"#,
+    printcolumn = r#"{"name":"Parent","type":"string","jsonPath":".spec.parent","priority":1}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspended","priority":1}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -33,6 +35,18 @@ pub struct WorkspaceSpec {
     /// What it may use; without one, the plan named `standard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// The workspace above it, whose members are its members too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Workspaces of other owners that may be below this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_children: Vec<String>,
+    /// Whether what is there stays and nothing new may be made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
+    /// Whether nothing runs in it; its data is kept. An operator says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
 }
 
 /// What the controller made of a workspace.
@@ -61,6 +75,7 @@ pub struct WorkspaceStatus {
     namespaced,
     derive = "PartialEq",
     validation = "self.metadata.name == self.spec.account",
+    validation = Rule::new("self.spec.role != 'owner'").message("a workspace has one owner, whom it names itself: invite another one with the role owner to hand it over").field_path(".spec.role"),
     printcolumn = r#"{"name":"Role","type":"string","jsonPath":".spec.role"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]

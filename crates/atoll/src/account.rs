@@ -1,6 +1,7 @@
 //! `atoll account`: accounts and their passwords, for whoever operates the cloud.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use api::{Account, AccountSpec};
@@ -8,11 +9,15 @@ use identity::password::{Cost, Passwords, generate};
 use identity::store::Store;
 use identity::{ExposeSecret, SecretString};
 use installer::apply;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use crate::arguments::{Account as Words, Common, Output};
 use crate::{block_on, login, packages};
+
+/// How long a workspace that has gone may be counted still.
+const COUNTED: Duration = Duration::from_secs(10);
 
 /// The account that `up` makes.
 pub const ADMIN: &str = "admin";
@@ -23,8 +28,11 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
             check(&account)?;
             let chosen = password_stdin.then(|| login::password(&account, true)).transpose()?;
             packages::become_root()?;
-            let spec =
-                AccountSpec { display_name: display_name.unwrap_or_default(), operator, disabled: false };
+            let spec = AccountSpec {
+                display_name: display_name.unwrap_or_default(),
+                operator,
+                ..AccountSpec::default()
+            };
             let generated = block_on(async {
                 let client = admin(common).await?;
                 create(&client, &account, spec, chosen.map(SecretString::from)).await
@@ -47,6 +55,19 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
         Words::List { output } => {
             packages::become_root()?;
             block_on(list(common, output))?;
+        }
+        Words::Limit { account, workspaces } => {
+            check(&account)?;
+            packages::become_root()?;
+            block_on(async {
+                let client = admin(common).await?;
+                exists(&client, &account).await?;
+                let accounts: Api<Account> = Api::all(client);
+                let patch = json!({ "spec": { "workspaceLimit": workspaces } });
+                let patched = accounts.patch(&account, &PatchParams::default(), &Patch::Merge(patch)).await;
+                Ok(patched.map(drop).context("changing the account")?)
+            })?;
+            println!("{account} may own {workspaces} workspaces.");
         }
         Words::Delete { account } => {
             check(&account)?;
@@ -133,21 +154,23 @@ pub async fn ensure_admin(
     if there.iter().any(|account| account.spec.operator) {
         return Ok(None);
     }
-    let spec = AccountSpec { display_name: "Administrator".into(), operator: true, disabled: false };
+    let spec = AccountSpec { display_name: "Administrator".into(), operator: true, ..AccountSpec::default() };
     create(&client, ADMIN, spec, chosen).await.map(Some)
 }
 
 async fn list(common: &Common, output: Output) -> anyhow::Result<()> {
     let accounts: Api<Account> = Api::all(admin(common).await?);
     let found = accounts.list(&ListParams::default()).await.context("listing accounts")?.items;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+    if output != Output::Table {
+        output.print(&found)?;
         return Ok(());
     }
-    println!("{:<24} {:<24} {:<10} DISABLED", "ACCOUNT", "NAME", "OPERATOR");
+    println!("{:<24} {:<24} {:<10} {:<10} DISABLED", "ACCOUNT", "NAME", "OPERATOR", "WORKSPACES");
     for account in found {
-        let AccountSpec { display_name, operator, disabled } = &account.spec;
-        println!("{:<24} {display_name:<24} {operator:<10} {disabled}", account.name_any());
+        let AccountSpec { display_name, operator, disabled, .. } = &account.spec;
+        let owned = account.status.as_ref().map_or(0, |status| status.workspaces);
+        let workspaces = format!("{owned}/{}", account.spec.workspace_limit());
+        println!("{:<24} {display_name:<24} {operator:<10} {workspaces:<10} {disabled}", account.name_any());
     }
     Ok(())
 }
@@ -164,7 +187,16 @@ async fn delete(common: &Common, account: &str) -> anyhow::Result<()> {
         );
     }
     let accounts: Api<Account> = Api::all(client.clone());
-    accounts.delete(account, &DeleteParams::default()).await.context("deleting the account")?;
+    // The last workspace may have gone a moment ago: it is still counted.
+    let started = Instant::now();
+    loop {
+        match accounts.delete(account, &DeleteParams::default()).await {
+            Err(kube::Error::Api(answer)) if answer.code == 403 && started.elapsed() < COUNTED => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            other => break drop(other.context("deleting the account")?),
+        }
+    }
     let store = Store::new(client);
     store.revoke_account(account).await?;
     Ok(store.remove_credentials(account).await?)

@@ -112,8 +112,8 @@ async fn install(
     }
     terminal.finish();
     let instance = instances.get(&name).await.context("reading the app back")?;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&with_port(instance, target.https))?);
+    if output != Output::Table {
+        output.print(&with_port(instance, target.https))?;
     } else {
         println!("App {name} is installed.");
         for address in with_port(instance, target.https).status.unwrap_or_default().addresses {
@@ -163,8 +163,8 @@ async fn list(common: &Common, place: &AppPlace, output: Output) -> anyhow::Resu
     };
     let found = instances.list(&ListParams::default()).await.context("listing apps")?;
     let found: Vec<Instance> = found.into_iter().map(|instance| with_port(instance, target.https)).collect();
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+    if output != Output::Table {
+        output.print(&found)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("{:<24} {:<16} {:<20} {:<8} ADDRESS", "APP", "NAMESPACE", "TEMPLATE", "READY");

@@ -92,6 +92,21 @@ pub enum Command {
         #[command(subcommand)]
         command: Workspace,
     },
+    /// See who works in a workspace, change that, or leave
+    Member {
+        #[command(subcommand)]
+        command: Member,
+    },
+    /// Invite somebody into a workspace, or accept an invitation
+    Invite {
+        #[command(subcommand)]
+        command: Invite,
+    },
+    /// See and change what workspaces may use
+    Plan {
+        #[command(subcommand)]
+        command: Plan,
+    },
     /// Show what a workspace used this month, by object
     Usage {
         #[command(flatten)]
@@ -286,6 +301,8 @@ pub enum Account {
         #[arg(short, long, default_value = "table")]
         output: Output,
     },
+    /// Say how many workspaces an account may own
+    Limit { account: String, workspaces: u32 },
     /// Remove an account that owns no workspace
     Delete { account: String },
 }
@@ -316,6 +333,26 @@ pub enum Workspace {
     },
     /// Remove a workspace with all that is in it
     Delete { workspace: String },
+    /// Give a workspace another plan
+    Plan { workspace: String, plan: String },
+    /// Let nothing run in a workspace; its data is kept
+    Suspend { workspace: String },
+    /// Let everything run again that did
+    Resume { workspace: String },
+    /// Let what is there stay, and nothing new be made
+    Cordon {
+        workspace: String,
+        /// Act as this account [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
+    /// Let new things be made again
+    Uncordon {
+        workspace: String,
+        /// Act as this account [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
     /// Say who works in a workspace
     Member {
         #[command(subcommand)]
@@ -360,6 +397,165 @@ impl From<MemberRole> for api::Role {
     }
 }
 
+/// A workspace, with the rights of whoever is logged in.
+#[derive(Args)]
+pub struct InWorkspace {
+    /// The workspace
+    #[arg(short, long)]
+    pub workspace: String,
+    /// Act as this account [default: who logged in last]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub enum Member {
+    /// List the members
+    List {
+        #[command(flatten)]
+        place: InWorkspace,
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Give a member another role
+    Set {
+        member: String,
+        #[arg(long)]
+        role: MemberRole,
+        #[command(flatten)]
+        place: InWorkspace,
+    },
+    /// Remove a member
+    Remove {
+        member: String,
+        #[command(flatten)]
+        place: InWorkspace,
+    },
+    /// Leave a workspace
+    Leave {
+        #[command(flatten)]
+        place: InWorkspace,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Invite {
+    /// Make an invitation; its token is shown once
+    Create {
+        #[command(flatten)]
+        place: InWorkspace,
+        /// What the one who accepts becomes; with `owner` the workspace is handed over
+        #[arg(long, default_value = "developer")]
+        role: InvitedRole,
+        /// The only account that may accept it
+        #[arg(long = "for", value_name = "ACCOUNT")]
+        to: Option<String>,
+        /// How many days it is good for
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=30))]
+        days: u8,
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// List a workspace's invitations
+    List {
+        #[command(flatten)]
+        place: InWorkspace,
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Take an invitation back
+    Revoke {
+        /// The name `list` shows
+        invitation: String,
+        #[command(flatten)]
+        place: InWorkspace,
+    },
+    /// Accept an invitation by its token
+    Accept {
+        /// The token; read from the standard input when left out
+        token: Option<String>,
+        /// Act as this account [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
+}
+
+/// The roles somebody can be invited to.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum InvitedRole {
+    Viewer,
+    Developer,
+    Manager,
+    Owner,
+}
+
+impl From<InvitedRole> for api::Role {
+    fn from(role: InvitedRole) -> Self {
+        match role {
+            InvitedRole::Viewer => Self::Viewer,
+            InvitedRole::Developer => Self::Developer,
+            InvitedRole::Manager => Self::Manager,
+            InvitedRole::Owner => Self::Owner,
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Plan {
+    /// List the plans
+    List {
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Show what a plan allows
+    Show {
+        plan: String,
+        #[arg(short, long, default_value = "yaml")]
+        output: Output,
+    },
+    /// Make a plan, or change what is named of one
+    Set(PlanChanges),
+    /// Remove a plan that no workspace has
+    Delete { plan: String },
+}
+
+/// What is to change of a plan.
+#[derive(Args)]
+pub struct PlanChanges {
+    pub plan: String,
+    /// The most of a resource, as in a ResourceQuota; `NAME=` takes the limit away
+    #[arg(long = "hard", value_name = "NAME=QUANTITY", value_parser = name_and_value)]
+    pub hard: Vec<(String, String)>,
+    /// The Pod Security Standard
+    #[arg(long)]
+    pub pod_security: Option<PodSecurity>,
+    /// Where images may come from, such as docker.io/library; `*` is anywhere
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    pub registries: Option<Vec<String>>,
+    /// The storage classes; `*` is any
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub storage_classes: Option<Vec<String>>,
+    /// The priority classes
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub priority_classes: Option<Vec<String>>,
+    /// The runtime classes
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub runtime_classes: Option<Vec<String>>,
+    /// The labels of nodes by which pods may choose one
+    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    pub node_labels: Option<Vec<String>>,
+    /// The keys of taints that pods may tolerate
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    pub tolerations: Option<Vec<String>>,
+}
+
+/// The Pod Security Standards that a plan can have.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PodSecurity {
+    Restricted,
+    Baseline,
+}
+
 #[derive(Subcommand)]
 pub enum Internal {
     /// Keep a node
@@ -375,6 +571,18 @@ pub enum Internal {
 pub enum Output {
     Table,
     Json,
+    Yaml,
+}
+
+impl Output {
+    /// Prints a value for programs to read.
+    pub fn print(self, value: &impl serde::Serialize) -> anyhow::Result<()> {
+        match self {
+            Self::Yaml => print!("{}", serde_yaml_ng::to_string(value)?),
+            Self::Json | Self::Table => println!("{}", serde_json::to_string_pretty(value)?),
+        }
+        Ok(())
+    }
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

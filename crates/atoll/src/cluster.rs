@@ -110,8 +110,8 @@ pub fn status(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     packages::become_root()?;
     let status = block_on(async { Ok(cluster::status(&common.place()).await?) })?;
     let code = if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+    if output != Output::Table {
+        output.print(&status)?;
         return Ok(code);
     }
     let verdict = if status.ready { "ready" } else { "not ready" };

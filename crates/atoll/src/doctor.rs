@@ -9,8 +9,8 @@ use crate::arguments::{Common, Output};
 pub fn doctor(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     let findings = Facts::read(&common.state)?.findings();
     let fit = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+    if output != Output::Table {
+        output.print(&findings)?;
     } else {
         for finding in &findings {
             let mark = match finding.verdict {

@@ -111,8 +111,8 @@ fn size(bytes: u64) -> String {
 
 fn list(common: &Common, output: Output) -> anyhow::Result<()> {
     let images = common.store()?.list()?;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&images)?);
+    if output != Output::Table {
+        output.print(&images)?;
         return Ok(());
     }
     println!("{:<32} {:<14} {:>10}  CREATED", "IMAGE", "DIGEST", "SIZE");
@@ -132,9 +132,9 @@ fn inspect(common: &Common, reference: &str, output: Output) -> anyhow::Result<(
     let store = common.store()?;
     let image = store.find(reference)?;
     let carried = image::container_images(&store.unpacked(&image)?)?;
-    if output == Output::Json {
+    if output != Output::Table {
         let all = json!({ "image": image, "containerImages": carried });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        output.print(&all)?;
         return Ok(());
     }
     println!("{} {} {}", image.reference, image.digest, size(image.size));

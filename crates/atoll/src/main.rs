@@ -11,8 +11,11 @@ mod cluster;
 mod doctor;
 mod image;
 mod internal;
+mod invite;
 mod login;
+mod member;
 mod packages;
+mod plan;
 mod server;
 mod terminal;
 mod trust;
@@ -74,6 +77,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Logout { account } => login::logout(&common, account.as_deref()),
         Command::Account { command } => account::run(&common, command),
         Command::Workspace { command } => workspace::run(&common, command),
+        Command::Member { command } => member::run(&common, command),
+        Command::Invite { command } => invite::run(&common, command),
+        Command::Plan { command } => plan::run(&common, command),
         Command::Usage { of } => workspace::usage(&common, &of.workspace, of.account.as_deref(), of.output),
         Command::Bill { of } => workspace::bill(&common, &of.workspace, of.account.as_deref(), of.output),
         Command::Doctor { output } => doctor::doctor(&common, output),

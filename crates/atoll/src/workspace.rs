@@ -12,10 +12,11 @@ use hyper::Method;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::account::{admin, exists};
 use crate::arguments::{Common, Members, Output, Workspace as Words};
-use crate::{block_on, login, packages, server};
+use crate::{block_on, login, packages, plan, server};
 
 /// How long a workspace may take until it is there.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -26,7 +27,12 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
             api::names::check_workspace_name(&workspace)
                 .map_err(|problem| anyhow::anyhow!("`{workspace}` can't be a workspace's name: {problem}"))?;
             packages::become_root()?;
-            let spec = WorkspaceSpec { owner, display_name: display_name.unwrap_or_default(), plan };
+            let spec = WorkspaceSpec {
+                owner,
+                display_name: display_name.unwrap_or_default(),
+                plan,
+                ..WorkspaceSpec::default()
+            };
             let namespace = block_on(create(common, &workspace, spec))?;
             println!("Workspace {workspace} is ready; its namespace is {namespace}.");
         }
@@ -36,12 +42,86 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
             block_on(delete(common, &workspace))?;
             println!("Workspace {workspace} and all that was in it are gone.");
         }
+        Words::Plan { workspace, plan } => {
+            packages::become_root()?;
+            block_on(async {
+                let client = admin(common).await?;
+                plan::find(&client, &plan).await?;
+                change(&client, &workspace, json!({ "plan": plan })).await
+            })?;
+            println!("Workspace {workspace} has the plan {plan}.");
+        }
+        Words::Suspend { workspace } => {
+            packages::become_root()?;
+            block_on(async {
+                change(&admin(common).await?, &workspace, json!({ "suspended": true })).await
+            })?;
+            println!("Workspace {workspace} is suspended; `atoll workspace resume {workspace}` lets it run.");
+        }
+        Words::Resume { workspace } => {
+            packages::become_root()?;
+            block_on(async {
+                change(&admin(common).await?, &workspace, json!({ "suspended": null })).await
+            })?;
+            println!("Workspace {workspace} runs again.");
+        }
+        Words::Cordon { workspace, account } => {
+            cordon(common, &workspace, account.as_deref(), true)?;
+            println!("In workspace {workspace} nothing new can be made.");
+        }
+        Words::Uncordon { workspace, account } => {
+            cordon(common, &workspace, account.as_deref(), false)?;
+            println!("In workspace {workspace} new things can be made again.");
+        }
         Words::Member { command } => {
             packages::become_root()?;
             block_on(member(common, command))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn cordon(common: &Common, workspace: &str, account: Option<&str>, cordoned: bool) -> anyhow::Result<()> {
+    block_on(async {
+        let (client, _) = login::client(common, account).await?;
+        change(&client, workspace, json!({ "cordoned": cordoned })).await
+    })
+}
+
+/// Changes a workspace with the rights of the client.
+async fn change(client: &Client, name: &str, spec: serde_json::Value) -> anyhow::Result<()> {
+    find(client, name).await?;
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    workspaces
+        .patch(name, &PatchParams::default(), &patch)
+        .await
+        .map_err(said)
+        .context("changing the workspace")?;
+    Ok(())
+}
+
+/// What the API server said, without how the library frames it.
+pub fn said(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            // A policy's own words are enough.
+            let message = status
+                .message
+                .rsplit_once("denied request: ")
+                .map_or(status.message.as_str(), |(_, own)| own);
+            anyhow::anyhow!("{message}")
+        }
+        other => other.into(),
+    }
+}
+
+/// A workspace's namespace.
+pub async fn namespace_of(client: &Client, name: &str) -> anyhow::Result<(Workspace, String)> {
+    let found = find(client, name).await?;
+    let namespace = found.status.as_ref().and_then(|status| status.namespace.clone());
+    let namespace = namespace.with_context(|| format!("`{name}` is still being made: try again"))?;
+    Ok((found, namespace))
 }
 
 async fn create(common: &Common, name: &str, spec: WorkspaceSpec) -> anyhow::Result<String> {
@@ -76,8 +156,8 @@ async fn list(common: &Common, account: Option<&str>, output: Output) -> anyhow:
     let none: Option<&()> = None;
     let found: Vec<WorkspaceView> =
         server::ask(&access, Some(&token), Method::GET, "/api/v1/workspaces", none).await?;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+    if output != Output::Table {
+        output.print(&found)?;
         return Ok(());
     }
     println!("{:<24} {:<32} {:<16} {:<10} READY", "WORKSPACE", "NAMESPACE", "OWNER", "ROLE");
@@ -118,9 +198,7 @@ async fn member(common: &Common, command: Members) -> anyhow::Result<()> {
         | Members::Remove { workspace, .. }
         | Members::List { workspace, .. } => workspace.clone(),
     };
-    let found = find(&client, &workspace).await?;
-    let namespace = found.status.and_then(|status| status.namespace);
-    let namespace = namespace.with_context(|| format!("`{workspace}` is still being made: try again"))?;
+    let (found, namespace) = namespace_of(&client, &workspace).await?;
     let members: Api<Member> = Api::namespaced(client.clone(), &namespace);
     match command {
         Members::Add { account, role, .. } => {
@@ -146,8 +224,8 @@ async fn member(common: &Common, command: Members) -> anyhow::Result<()> {
         },
         Members::List { output, .. } => {
             let found = members.list(&ListParams::default()).await.context("listing members")?.items;
-            if output == Output::Json {
-                println!("{}", serde_json::to_string_pretty(&found)?);
+            if output != Output::Table {
+                output.print(&found)?;
                 return Ok(());
             }
             println!("{:<24} ROLE", "ACCOUNT");
@@ -166,8 +244,8 @@ pub fn usage(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let lines: Vec<UsageLine> = about(common, workspace, account, "usage")?;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
+    if output != Output::Table {
+        output.print(&lines)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("{:<40} {:<20} {:>18} {:>14}", "OBJECT", "METER", "QUANTITY", "CHARGE");
@@ -185,8 +263,8 @@ pub fn bill(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let bill: Bill = about(common, workspace, account, "bill")?;
-    if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&bill)?);
+    if output != Output::Table {
+        output.print(&bill)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("{:<24} {:>18} {:>14}", "METER", "QUANTITY", bill.currency);

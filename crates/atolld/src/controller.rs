@@ -12,6 +12,7 @@ mod ingress;
 mod instance;
 mod serving;
 
+use anyhow::Context;
 use kube::Client;
 
 /// The name under which the controller's changes are known to the API server.
@@ -27,6 +28,10 @@ pub struct Arguments {
     /// ones: pods, services, nodes
     #[arg(long, value_name = "CIDR")]
     inside: Vec<String>,
+    /// The authority of front's certificate, in PEM and that in base64, for pods of
+    /// workspaces to believe
+    #[arg(long)]
+    authority: Option<String>,
 }
 
 /// What is no part of the internet anywhere: private networks (RFC 1918), shared
@@ -44,6 +49,8 @@ pub async fn run(
     let mut inside: Vec<String> = PRIVATE.map(Into::into).into();
     inside.extend(arguments.inside);
     inside.dedup();
+    let authority = arguments.authority.map(|text| decode(&text)).transpose()?;
+    let tenancy = tenancy::controller::Config { inside, authority };
     let addresses = async {
         match pool {
             Some(pool) => addresses::run(client.clone(), pool).await,
@@ -57,6 +64,12 @@ pub async fn run(
         result = ingress::run(client.clone()) => result,
         result = instance::run(client.clone()) => result,
         result = serving::run(client.clone()) => result,
-        result = tenancy::controller::run(client.clone(), tenancy::controller::Config { inside }) => Ok(result?),
+        result = tenancy::controller::run(client.clone(), tenancy) => Ok(result?),
     }
+}
+
+fn decode(text: &str) -> anyhow::Result<String> {
+    let bytes: k8s_openapi::ByteString =
+        serde_json::from_value(text.into()).context("--authority is base64")?;
+    String::from_utf8(bytes.0).context("--authority is PEM")
 }

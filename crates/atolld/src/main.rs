@@ -1,9 +1,10 @@
 //! `atolld`, the one program inside the cluster. It runs as one of its roles:
-//! `controller`, `front`, `server`, `gateway` or `agent`.
+//! `controller`, `admission`, `front`, `server`, `gateway` or `agent`.
 //!
 //! It assembles: what a role does is in the crate of that name, or, while it is
 //! small, in the module of that name here.
 
+mod admission;
 mod agent;
 mod certificate;
 mod controller;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Role {
     /// Keep what is there as the resources say
     Controller(controller::Arguments),
+    /// Change pods of workspaces before they are stored
+    Admission(admission::Arguments),
     /// Serve every app's address
     Gateway {
         #[arg(long, default_value = "0.0.0.0:8080")]
@@ -79,6 +82,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
     let stopped = stopped()?;
     match role {
         Role::Controller(arguments) => controller::run(client, arguments, stopped).await,
+        Role::Admission(arguments) => admission::run(client, arguments, stopped).await,
         Role::Agent(arguments) => agent::run(client, arguments, stopped).await,
         Role::Front(arguments) => front::run(client, arguments, stopped).await,
         Role::Server(arguments) => server::run(client, arguments, stopped).await,

@@ -134,6 +134,7 @@ impl Proxy {
                 let ticket = self.open.enter(who, Some((claims.clone(), namespace)), asked.clone())?;
                 // What has changed before the request could be swept.
                 let standing = self.recheck(&claims)?;
+                refuse_others(&asked, &standing)?;
                 match Own::of(&asked) {
                     Some((own, resource)) if !standing.operator => {
                         self.own(&request, ticket, (own, resource), &asked.verb, claims, standing).await
@@ -315,6 +316,19 @@ impl Proxy {
         let answer = self.sender.send(As::Front, method, &target, headers, empty(), true).await?;
         Ok(pass(answer, ticket))
     }
+}
+
+/// Every account may ask to change workspaces, and a policy says which: for whom a
+/// workspace isn't there, it isn't there to be changed either.
+fn refuse_others(asked: &Asked, standing: &Standing) -> Result<(), Refusal> {
+    let Some(resource) = &asked.resource else { return Ok(()) };
+    let own = Own::Workspaces;
+    let is_one =
+        resource.group == api::names::GROUP && resource.resource == "workspaces" && !resource.name.is_empty();
+    if is_one && !standing.operator && !own.names(standing).any(|(name, _)| name == resource.name) {
+        return Err(Refusal::NotFound { resource: own.full_name(), name: resource.name.clone() });
+    }
+    Ok(())
 }
 
 /// Whether it lists a kind over all namespaces. The first page says so by its

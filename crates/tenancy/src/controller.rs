@@ -4,15 +4,18 @@
 //! a change costs the work for the workspace it concerns, and a restart, or a
 //! reconciliation that changes nothing, writes nothing.
 
+mod acceptances;
+mod counts;
 mod drift;
+mod rest;
 mod status;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -22,19 +25,24 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, Member, Plan, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Plan, Workspace};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::name;
+use crate::ownership::{self, Owned};
 use drift::{Fingerprint, fingerprint};
+use rest::Rest;
 use status::Problem;
 
 /// The name under which changes are known to the API server.
 const FIELD_MANAGER: &str = "atoll-tenancy";
 /// How soon a workspace is tried again when something failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How soon it is seen that a workspace fits because another one has gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a workspace could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +71,9 @@ pub struct Config {
     /// Ranges of addresses that are no part of the internet: pods, services,
     /// nodes, private networks.
     pub inside: Vec<String>,
+    /// The authority of front's certificate, in PEM; without it pods are not told
+    /// of front.
+    pub authority: Option<String>,
 }
 
 struct Context {
@@ -71,8 +82,14 @@ struct Context {
     accounts: Store<Account>,
     plans: Store<Plan>,
     members: Store<Member>,
+    invitations: Store<Invitation>,
+    workspaces: Store<Workspace>,
     /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
+    /// Workspaces that may have a namespace, before the store has heard of it.
+    granted: Mutex<HashSet<String>>,
+    /// Some workspace has changed.
+    changed: Notify,
 }
 
 /// What a workspace's objects were when they were last applied.
@@ -87,18 +104,22 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let (accounts, accounts_changed) = watch::<Account>(&client);
     let (plans, plans_changed) = watch::<Plan>(&client);
     let (members, members_changed) = watch::<Member>(&client);
+    let (invitations, invitations_changed) = watch::<Invitation>(&client);
+    let controller = Controller::new(Api::<Workspace>::all(client.clone()), watcher::Config::default())
+        .with_config(kube::runtime::controller::Config::default().concurrency(8));
+    let workspaces = controller.store();
     let context = Arc::new(Context {
         client: client.clone(),
         config,
         accounts,
         plans,
         members,
+        invitations,
+        workspaces: workspaces.clone(),
         applied: Mutex::default(),
+        granted: Mutex::default(),
+        changed: Notify::new(),
     });
-
-    let controller = Controller::new(Api::<Workspace>::all(client.clone()), watcher::Config::default())
-        .with_config(kube::runtime::controller::Config::default().concurrency(8));
-    let workspaces = controller.store();
     let of_namespace = {
         let workspaces = workspaces.clone();
         move |namespace: Option<String>| workspace_of(&workspaces, namespace.as_deref())
@@ -112,18 +133,25 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     };
     let drifted =
         drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
-    controller
+    let reconciling = controller
         .reconcile_all_on(everything)
         .reconcile_on(of_members)
         .reconcile_on(drifted)
-        .run(reconcile, again, context)
-        .for_each(|result| async move {
+        .run(reconcile, again, context.clone())
+        .for_each(|result| {
+            // One that is gone comes here too.
+            context.changed.notify_one();
             if let Err(error) = result {
                 tracing::debug!(%error, "reconciling a workspace");
             }
-        })
-        .await;
-    Err(Error::Watch("workspaces"))
+            future::ready(())
+        });
+    tokio::select! {
+        () = reconciling => Err(Error::Watch("workspaces")),
+        () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
+        () = counts::run(&context) => Err(Error::Watch("changes")),
+        () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
+    }
 }
 
 /// A store of all objects of a kind, and what changes in it.
@@ -138,12 +166,28 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
+    // A status changes nothing of what is wanted.
+    let mut generations = HashMap::new();
     let changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
-        .touched_objects()
-        .filter_map(|change| async move {
-            change.inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watching")).ok()
+        .filter_map(move |event| {
+            future::ready(match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    let now = (object.uid(), object.meta().generation);
+                    let before = generations.insert((object.namespace(), object.name_any()), now.clone());
+                    (before != Some(now)).then_some(object)
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    generations.remove(&(object.namespace(), object.name_any()));
+                    Some(object)
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::warn!(%error, kind = %K::kind(&()), "watching");
+                    None
+                }
+            })
         });
     (store, changes)
 }
@@ -153,6 +197,7 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
     let kinds = [
         (ApiResource::erase::<RoleBinding>(&()), MANAGED_LABEL),
         (ApiResource::erase::<NetworkPolicy>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<ConfigMap>(&()), MANAGED_LABEL),
         (ApiResource::erase::<ResourceQuota>(&()), MANAGED_LABEL),
         (ApiResource::erase::<LimitRange>(&()), MANAGED_LABEL),
         (ApiResource::erase::<Namespace>(&()), WORKSPACE_LABEL),
@@ -204,6 +249,34 @@ impl Context {
         Some(namespace)
     }
 
+    /// All workspaces, as far as it matters to whom they belong.
+    fn owned(&self) -> Vec<Owned> {
+        let granted = lock(&self.granted);
+        let owned = |workspace: &Arc<Workspace>| {
+            let made = workspace.metadata.creation_timestamp.as_ref();
+            let status = workspace.status.as_ref();
+            let uid = workspace.uid().unwrap_or_default();
+            Owned {
+                name: workspace.name_any(),
+                owner: workspace.spec.owner.clone(),
+                made: made.map_or(i64::MAX, |made| made.0.as_second()),
+                is_there: status.is_some_and(|status| status.namespace.is_some()) || granted.contains(&uid),
+            }
+        };
+        self.workspaces.state().iter().map(owned).collect()
+    }
+
+    /// Whether a workspace may have a namespace, or its owner has too many.
+    fn grant(&self, workspace: &Workspace, owner: &AccountSpec) -> bool {
+        let all = self.owned();
+        // Another one is decided after this one.
+        let fits = ownership::fits(&workspace.name_any(), &all, owner.workspace_limit());
+        if fits {
+            lock(&self.granted).insert(workspace.uid().unwrap_or_default());
+        }
+        fits
+    }
+
     fn members(&self, namespace: &str) -> Vec<(String, api::Role)> {
         let mut members: Vec<_> = self
             .members
@@ -235,6 +308,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         context.accounts.wait_until_ready().await.map_err(|_| Error::Watch("accounts")),
         context.plans.wait_until_ready().await.map_err(|_| Error::Watch("plans")),
         context.members.wait_until_ready().await.map_err(|_| Error::Watch("members")),
+        context.workspaces.wait_until_ready().await.map_err(|_| Error::Watch("workspaces")),
     ] {
         ready?;
     }
@@ -243,21 +317,37 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         if let Some(namespace) = workspace.status.as_ref().and_then(|status| status.namespace.as_ref()) {
             lock(&context.applied).remove(namespace);
         }
+        lock(&context.granted).remove(&uid);
         return Ok(Action::await_change());
     }
     let name = workspace.name_any();
     if let Err(problem) = api::names::check_workspace_name(&name) {
         let problem = Problem::new("BadName", format!("`{name}` can't be a workspace's name: {problem}"));
-        return status::write(&context.client, &workspace, None, Err(problem)).await;
+        status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+        return Ok(Action::await_change());
     }
     label(&context.client, &workspace).await?;
+    let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
+    let has_namespace = workspace.status.as_ref().is_some_and(|status| status.namespace.is_some());
+    if let Some(owner) = owner.as_ref().filter(|owner| !has_namespace && !owner.spec.operator) {
+        let limit = owner.spec.workspace_limit();
+        if !context.grant(&workspace, &owner.spec) {
+            let who = &workspace.spec.owner;
+            let problem = format!(
+                "{who} may own {limit} workspaces and has as many: delete one, or ask an operator for more"
+            );
+            let problem = Problem::new("TooManyWorkspaces", problem);
+            status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+            // Whether another one went is looked at again.
+            return Ok(Action::requeue(LOOK_AGAIN));
+        }
+    }
     let Some(namespace) = namespace_of(&context, &workspace).await? else {
         return Ok(Action::requeue(TRY_AGAIN));
     };
 
     let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
     let plan = context.plans.get(&ObjectRef::new(plan_name));
-    let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
     let input = Input {
         workspace: &name,
         uid: &uid,
@@ -265,7 +355,10 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         owner: owner.as_ref().map(|_| workspace.spec.owner.as_str()),
         members: context.members(&namespace),
         plan: plan.as_ref().map(|plan| &plan.spec),
+        cordoned: workspace.spec.cordoned,
+        suspended: workspace.spec.suspended,
         inside: &context.config.inside,
+        authority: context.config.authority.as_deref(),
     };
     apply(&context, &input).await?;
     let outcome = if owner.is_none() {
@@ -281,7 +374,9 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     } else {
         Ok(())
     };
-    status::write(&context.client, &workspace, Some(&namespace), outcome).await
+    let rest = rest::settle(&context.client, &workspace, &namespace).await?;
+    status::write(&context.client, &workspace, Some(&namespace), outcome, rest).await?;
+    Ok(if rest.is_under_way() { Action::requeue(rest::LOOK_AGAIN) } else { Action::await_change() })
 }
 
 /// Labels the workspace with its own name: front narrows lists by that label, of
@@ -361,6 +456,7 @@ fn api_of(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
         "Namespace" => return Api::all_with(client.clone(), &ApiResource::erase::<Namespace>(&())),
         "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
         "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
         "ResourceQuota" => ApiResource::erase::<ResourceQuota>(&()),
         _ => ApiResource::erase::<LimitRange>(&()),
     };

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use api::names::{ROLE_PREFIX, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user};
+use api::names::{
+    CORDONED_LABEL, POLICY_PREFIX, ROLE_PREFIX, SUSPENDED_LABEL, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user,
+};
 use api::{PlanSpec, Role};
 
 /// Label on every object that is kept as the workspace says: tenants may not
@@ -27,10 +29,19 @@ pub struct Input<'a> {
     pub members: Vec<(String, Role)>,
     /// What it may use.
     pub plan: Option<&'a PlanSpec>,
+    /// Whether its people may make nothing new in it.
+    pub cordoned: bool,
+    /// Whether nothing may run in it.
+    pub suspended: bool,
     /// Ranges of addresses that are no part of the internet: pods, services,
     /// nodes, private networks.
     pub inside: &'a [String],
+    /// The authority of front's certificate, in PEM, for pods to believe.
+    pub authority: Option<&'a str>,
 }
+
+/// The ConfigMap with the authority of front's certificate.
+pub const AUTHORITY: &str = "atoll-ca";
 
 /// Everybody's role, the owner's included. Nobody but the owner is one, and the
 /// owner is nothing less.
@@ -47,17 +58,24 @@ pub fn roles(owner: Option<&str>, members: &[(String, Role)]) -> BTreeMap<String
 /// The namespace itself. It belongs to the workspace and goes with it.
 pub fn namespace(input: &Input<'_>) -> Value {
     let pod_security = input.plan.map(|plan| plan.pod_security).unwrap_or_default().name();
+    let mut labels = json!({
+        WORKSPACE_LABEL: input.workspace,
+        "pod-security.kubernetes.io/enforce": pod_security,
+        "pod-security.kubernetes.io/enforce-version": "latest",
+        "pod-security.kubernetes.io/warn": pod_security,
+    });
+    for (label, wanted) in [(CORDONED_LABEL, input.cordoned), (SUSPENDED_LABEL, input.suspended)] {
+        if wanted {
+            labels[label] = "true".into();
+        }
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {
             "name": input.namespace,
-            "labels": {
-                WORKSPACE_LABEL: input.workspace,
-                "pod-security.kubernetes.io/enforce": pod_security,
-                "pod-security.kubernetes.io/enforce-version": "latest",
-                "pod-security.kubernetes.io/warn": pod_security,
-            },
+            "labels": labels,
+            "annotations": policy(input.plan),
             "ownerReferences": [{
                 "apiVersion": format!("{}/{}", api::names::GROUP, api::names::VERSION),
                 "kind": "Workspace",
@@ -70,10 +88,37 @@ pub fn namespace(input: &Input<'_>) -> Value {
     })
 }
 
+/// What the plan allows, as the admission policies read it. An annotation that is
+/// not there allows nothing.
+fn policy(plan: Option<&PlanSpec>) -> BTreeMap<String, String> {
+    let Some(plan) = plan else { return BTreeMap::new() };
+    [
+        ("registries", &plan.registries),
+        ("storage-classes", &plan.storage_classes),
+        ("priority-classes", &plan.priority_classes),
+        ("runtime-classes", &plan.runtime_classes),
+        ("node-labels", &plan.node_labels),
+        ("tolerations", &plan.tolerations),
+    ]
+    .into_iter()
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(what, names)| (format!("{POLICY_PREFIX}{what}"), names.join(",")))
+    .collect()
+}
+
 /// What is in the namespace. Quota and policies come before the rights by which
 /// anybody could make something that they don't see.
 pub fn objects(input: &Input<'_>) -> Vec<Value> {
     let mut objects = vec![isolation(input)];
+    objects.extend(input.authority.map(|pem| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata(input, AUTHORITY),
+            // Under the name by which pods mount it.
+            "data": { "ca.crt": pem },
+        })
+    }));
     objects.extend(input.plan.map(|plan| quota(input, plan)));
     objects.extend(input.plan.and_then(|plan| limits(input, plan)));
     objects.extend(BOUND.iter().filter_map(|role| binding(input, *role)));
@@ -86,12 +131,11 @@ pub fn absent_bindings(input: &Input<'_>) -> Vec<String> {
     absent.map(|role| binding_name(*role)).collect()
 }
 
-/// The roles that have a ClusterRole. An owner has a manager's rights in the
-/// namespace; what is the owner's alone is not in it.
-const BOUND: [Role; 3] = [Role::Viewer, Role::Developer, Role::Manager];
+/// The roles that have a ClusterRole: all. The last bound is the owner's.
+const BOUND: [Role; 4] = Role::ALL;
 
-/// Who is bound to a role's ClusterRole: a manager's says only what a manager has
-/// beyond a developer, while a developer's says all of it.
+/// Who is bound to a role's ClusterRole: an owner's and a manager's say only what
+/// each has beyond the one below, while a developer's says all of it.
 fn holders(input: &Input<'_>, role: Role) -> BTreeSet<String> {
     let roles = roles(input.owner, &input.members).into_iter();
     let holds = |held: Role| if role == Role::Viewer { held == role } else { held >= role };
@@ -200,6 +244,9 @@ mod tests {
             members: members.iter().map(|(account, role)| (account.to_string(), *role)).collect(),
             plan,
             inside: &[],
+            cordoned: false,
+            suspended: false,
+            authority: None,
         }
     }
 
@@ -217,6 +264,7 @@ mod tests {
     fn every_member_is_bound_to_what_their_role_holds() {
         let members = [("bob", Role::Developer), ("cy", Role::Viewer), ("al", Role::Manager)];
         let objects = objects(&input(&members, None));
+        assert_eq!(subjects(&objects, "atoll:owner"), ["atoll:ada"]);
         assert_eq!(subjects(&objects, "atoll:manager"), ["atoll:ada", "atoll:al"]);
         assert_eq!(subjects(&objects, "atoll:developer"), ["atoll:ada", "atoll:al", "atoll:bob"]);
         assert_eq!(subjects(&objects, "atoll:viewer"), ["atoll:cy"]);
@@ -226,7 +274,7 @@ mod tests {
     #[test]
     fn a_role_that_nobody_has_is_not_bound() {
         let nobody = Input { owner: None, ..input(&[("cy", Role::Viewer)], None) };
-        assert_eq!(absent_bindings(&nobody), ["atoll:developer", "atoll:manager"]);
+        assert_eq!(absent_bindings(&nobody), ["atoll:developer", "atoll:manager", "atoll:owner"]);
         assert!(find(&objects(&nobody), "RoleBinding", "atoll:manager").is_none());
     }
 
@@ -240,10 +288,11 @@ mod tests {
 
     #[test]
     fn fences_come_before_rights() {
-        let plan = PlanSpec { hard: BTreeMap::new(), ..PlanSpec::default() };
+        let plan = PlanSpec::default();
         let objects = objects(&input(&[], Some(&plan)));
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["NetworkPolicy", "ResourceQuota", "RoleBinding", "RoleBinding"]);
+        let bindings = ["RoleBinding"; 3];
+        assert_eq!(kinds, [&["NetworkPolicy", "ResourceQuota"][..], &bindings].concat());
     }
 
     #[test]
@@ -252,6 +301,36 @@ mod tests {
         let labels = &namespace["metadata"]["labels"];
         assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
         assert_eq!(labels[WORKSPACE_LABEL], "shop");
+        // Policies read what isn't there as "nothing is allowed".
+        assert_eq!(namespace["metadata"]["annotations"], json!({}));
+    }
+
+    #[test]
+    fn what_a_plan_allows_is_told_to_the_policies() {
+        let plan = PlanSpec {
+            registries: vec!["docker.io/library".into(), "quay.io".into()],
+            node_labels: vec!["disk".into()],
+            ..PlanSpec::default()
+        };
+        let namespace = namespace(&input(&[], Some(&plan)));
+        let wanted = json!({
+            "policy.atoll.dev/registries": "docker.io/library,quay.io",
+            "policy.atoll.dev/storage-classes": "*",
+            "policy.atoll.dev/node-labels": "disk",
+        });
+        assert_eq!(namespace["metadata"]["annotations"], wanted);
+    }
+
+    #[test]
+    fn a_workspace_at_rest_says_so_to_the_policies() {
+        let labels = |cordoned, suspended| {
+            let input = Input { cordoned, suspended, ..input(&[], None) };
+            let labels = namespace(&input)["metadata"]["labels"].clone();
+            (labels.get(CORDONED_LABEL).is_some(), labels.get(SUSPENDED_LABEL).is_some())
+        };
+        assert_eq!(labels(false, false), (false, false));
+        assert_eq!(labels(true, false), (true, false));
+        assert_eq!(labels(false, true), (false, true));
     }
 
     #[test]

@@ -2,12 +2,19 @@
 //!
 //! [`desired`] is the pure core: a workspace, its members and its plan go in,
 //! and the objects that have to be in its namespace come out. [`name`] says which
-//! names are possible. [`controller`] watches the resources and makes it so. What
+//! names are possible, [`ownership`] how many workspaces an account may have, and
+//! [`invitation`] what becomes of who accepts one, [`admission`] what is changed of pods,
+//! [`suspension`] how a workspace comes to rest and back, [`tree`] what it has from those above. [`controller`] watches the resources and makes it so. What
 //! tenants may do to all this is in the cluster image's manifests: the roles'
 //! ClusterRoles and the admission policies.
 //!
 //! It knows nothing of passwords and tokens, and nobody's usage.
 
+pub mod admission;
 pub mod controller;
 pub mod desired;
+pub mod invitation;
 pub mod name;
+pub mod ownership;
+pub mod suspension;
+pub mod tree;

@@ -10,6 +10,7 @@ mod a_cluster;
 mod b_app;
 mod b_cloud;
 mod b_desktop;
+mod b_tenancy;
 mod c_recovery;
 mod c_roles;
 mod c_traffic;

@@ -124,6 +124,29 @@ async fn anothers_namespace_is_not_there() {
 }
 
 #[tokio::test]
+async fn anothers_workspace_is_not_there_to_be_changed() {
+    let world = World::new().await;
+    let ada = world.account("ada");
+    world.account("bob");
+    world.workspace("one", "ada");
+    world.workspace("two", "bob");
+    let change = async |method: &str, name: &str| {
+        let mut request = get(&format!("/apis/atoll.dev/v1alpha1/workspaces/{name}"), &ada);
+        *request.method_mut() = method.parse().unwrap();
+        read(world.send(request).await).await
+    };
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let (status, answer) = change(method, "two").await;
+        let (same, nowhere) = change(method, "nowhere").await;
+        assert_eq!((status, same), (404, 404), "{method}");
+        assert_eq!(answer.to_string().replace("two", "nowhere"), nowhere.to_string(), "{method}");
+        assert!(world.seen().is_empty(), "{method}");
+        change(method, "one").await;
+        assert_eq!(world.seen().remove(0).all("impersonate-user"), ["atoll:ada"], "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_watch_follows_objects_and_memberships() {
     for accept in ["application/json", TABLE] {
         let world = World::new().await;

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use api::names::POLICY_PREFIX;
 use serde_json::Value;
 
 /// An object without what changes by itself.
@@ -18,6 +19,12 @@ pub fn fingerprint(object: &Value) -> Fingerprint {
             "metadata" => {
                 for kept in ["name", "labels", "ownerReferences", "deletionTimestamp"] {
                     value[kept].to_string().hash(&mut hasher);
+                }
+                // Others' annotations are theirs.
+                for (annotation, text) in value["annotations"].as_object().into_iter().flatten() {
+                    if annotation.starts_with(POLICY_PREFIX) {
+                        (annotation, text.to_string()).hash(&mut hasher);
+                    }
                 }
             }
             _ => (field, value.to_string()).hash(&mut hasher),
@@ -43,6 +50,14 @@ mod tests {
         };
         assert_eq!(object("1", "0", "4"), object("2", "3", "4"));
         assert_ne!(object("1", "0", "4"), object("1", "0", "40"));
+    }
+
+    #[test]
+    fn of_annotations_the_policies_count() {
+        let object =
+            |annotation: &str| fingerprint(&json!({ "metadata": { "annotations": { annotation: "x" } } }));
+        assert_eq!(object("kubectl.kubernetes.io/a"), object("b"));
+        assert_ne!(object("b"), object("policy.atoll.dev/registries"));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, PatchParams};
-use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
 
 use api::{Workspace, WorkspaceStatus};
 
+use super::rest::{Rest, SUSPENDED};
 use super::{Error, failed, status_patch};
 
 /// Why a workspace isn't ready, for its condition.
@@ -28,26 +28,34 @@ fn next(
     workspace: &Workspace,
     namespace: Option<&str>,
     outcome: Result<(), Problem>,
+    rest: Rest,
     now: Time,
 ) -> WorkspaceStatus {
     let old = workspace.status.clone().unwrap_or_default();
-    let (status, reason, message) = match outcome {
+    let ready = match outcome {
         Ok(()) => ("True", "Ready".to_string(), "all of it is there".to_string()),
         Err(problem) => ("False", problem.reason.to_string(), problem.message),
     };
-    let before = old.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let since =
-        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-    WorkspaceStatus {
-        namespace: namespace.map(Into::into).or(old.namespace),
-        conditions: vec![Condition {
-            type_: "Ready".into(),
+    let condition = |kind: &str, (status, reason, message): (&str, String, String)| {
+        let before = old.conditions.iter().find(|condition| condition.type_ == kind);
+        let since =
+            before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+        Condition {
+            type_: kind.into(),
             status: status.into(),
             reason,
             message,
-            last_transition_time: since.unwrap_or(now),
+            last_transition_time: since.unwrap_or_else(|| now.clone()),
             observed_generation: workspace.metadata.generation,
-        }],
+        }
+    };
+    let mut conditions = vec![condition("Ready", ready)];
+    conditions.extend(rest.told().map(|(status, reason, message)| {
+        condition(SUSPENDED, (status, reason.to_string(), message.to_string()))
+    }));
+    WorkspaceStatus {
+        namespace: namespace.map(Into::into).or(old.namespace.clone()),
+        conditions,
         observed_generation: workspace.metadata.generation,
     }
 }
@@ -58,18 +66,19 @@ pub async fn write(
     workspace: &Workspace,
     namespace: Option<&str>,
     outcome: Result<(), Problem>,
-) -> Result<Action, Error> {
-    let status = next(workspace, namespace, outcome, now());
+    rest: Rest,
+) -> Result<(), Error> {
+    let status = next(workspace, namespace, outcome, rest, now());
     if workspace.status.as_ref() != Some(&status) {
         patch(client, workspace, &status).await?;
     }
-    Ok(Action::await_change())
+    Ok(())
 }
 
 /// Notes the namespace, before anything is in it.
 pub async fn note_namespace(client: &Client, workspace: &Workspace, namespace: &str) -> Result<(), Error> {
     let pending = Problem::new("Pending", "its objects are being made");
-    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), now())).await
+    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), Rest::Running, now())).await
 }
 
 async fn patch(client: &Client, workspace: &Workspace, status: &WorkspaceStatus) -> Result<(), Error> {
@@ -97,11 +106,29 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
-        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), at(1)));
-        let same = next(&workspace, Some("a-x"), Ok(()), at(2));
+        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), Rest::Running, at(1)));
+        let same = next(&workspace, Some("a-x"), Ok(()), Rest::Running, at(2));
         assert_eq!(Some(&same), workspace.status.as_ref());
-        let turned = next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), at(3));
+        let turned =
+            next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), Rest::Running, at(3));
         assert_eq!(turned.conditions[0].last_transition_time, at(3));
         assert_eq!(turned.namespace.as_deref(), Some("a-x"));
+    }
+
+    #[test]
+    fn a_workspace_at_rest_says_so_until_it_runs() {
+        let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
+        let mut check = |rest, second, wanted: Option<(&str, i64)>| {
+            let status = next(&workspace, Some("a-x"), Ok(()), rest, at(second));
+            let told = status.conditions.iter().find(|condition| condition.type_ == SUSPENDED);
+            let told = told.map(|told| (told.reason.clone(), told.last_transition_time.clone()));
+            assert_eq!(told, wanted.map(|(reason, since)| (reason.to_string(), at(since))), "{rest:?}");
+            workspace.status = Some(status);
+        };
+        check(Rest::Running, 1, None);
+        check(Rest::Suspending, 2, Some(("Suspending", 2)));
+        check(Rest::Suspended, 3, Some(("Suspended", 2)));
+        check(Rest::Resuming, 4, Some(("Resuming", 4)));
+        check(Rest::Running, 5, None);
     }
 }

@@ -1,0 +1,124 @@
+//! Admission: what is changed of pods in workspaces before they are stored.
+//!
+//! It holds nothing and watches nothing. It registers itself once it listens, so
+//! that no pod waits for somebody who was never there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use rustls::ServerConfig;
+use serde_json::Value;
+use tenancy::admission::{self, Front, Question, Review};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::Certificate;
+
+/// The largest question: an object of Kubernetes' largest size, twice, and more.
+const LARGEST: usize = 8 << 20;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where the API server comes
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    https: SocketAddr,
+    /// Readiness
+    #[arg(long, default_value = "0.0.0.0:9090")]
+    admin: SocketAddr,
+    /// The folder with the certificate that the API server is shown, and the
+    /// authority that it comes from: tls.crt, tls.key and ca.crt
+    #[arg(long)]
+    certificate: PathBuf,
+    /// Where pods reach the Kubernetes API
+    #[arg(long, default_value = "front.atoll-system.svc:6443")]
+    front: String,
+}
+
+/// Serves until it is asked to end.
+pub async fn run(
+    client: Client,
+    arguments: Arguments,
+    stopped: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (host, port) = arguments.front.rsplit_once(':').context("--front is HOST:PORT")?;
+    let front = Front {
+        host: host.into(),
+        port: port.parse().context("--front is HOST:PORT")?,
+        authority: tenancy::desired::AUTHORITY.into(),
+    };
+    let path = arguments.certificate.join("ca.crt");
+    let authority = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let Certificate { chain, key, .. } = Certificate::load(&arguments.certificate)?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let bind = |address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+    };
+    let (https, admin) = (bind(arguments.https).await?, bind(arguments.admin).await?);
+    let router = Router::new()
+        .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
+        .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(Arc::new(front));
+    let ready = Router::new().route("/readyz", get(async || "ready"));
+    tokio::select! {
+        () = stopped => Ok(()),
+        result = serve(https, &acceptor, &router) => result,
+        result = axum::serve(admin, ready) => result.context("serving readiness"),
+        result = keep_registered(client, &authority) => result,
+    }
+}
+
+fn ask(State(front): State<Arc<Front>>, Json(review): Json<Review>, question: Question) -> Json<Value> {
+    Json(admission::answer(&review, question, &front))
+}
+
+async fn serve(listener: TcpListener, acceptor: &TlsAcceptor, router: &Router) -> anyhow::Result<()> {
+    loop {
+        let (stream, address) = listener.accept().await.context("accepting the API server")?;
+        let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
+        tokio::spawn(async move {
+            let stream = match tokio::time::timeout(Duration::from_secs(5), acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%address, %error, "a connection was not greeted"),
+                Err(_) => return tracing::debug!(%address, "a connection took too long to greet"),
+            };
+            let mut builder = Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new());
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%address, %error, "a connection ended");
+            }
+        });
+    }
+}
+
+/// Registers, and looks now and then whether it still is; ends only with an error.
+async fn keep_registered(client: Client, authority: &str) -> anyhow::Result<()> {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
+    let wanted = admission::registration(authority);
+    let parameters = PatchParams::apply("atoll-admission").force();
+    let mut told = false;
+    loop {
+        match configurations.patch(admission::NAME, &parameters, &Patch::Apply(&wanted)).await {
+            Ok(_) if told => {}
+            Ok(_) => {
+                told = true;
+                tracing::info!("pods of workspaces come here");
+            }
+            Err(error) => tracing::warn!(%error, "registering; trying again"),
+        }
+        tokio::time::sleep(Duration::from_secs(if told { 60 } else { 2 })).await;
+    }
+}

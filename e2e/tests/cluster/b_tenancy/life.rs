@@ -1,0 +1,230 @@
+//! A workspace's life: cordoned, suspended, resumed; invitations and their owners.
+
+use std::time::Duration;
+
+use super::attack::Protection::Policy;
+use super::attack::{World, check};
+use e2e::{Cluster, Person, eventually};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn make_something_new_in_a_cordoned_workspace() {
+    let world = World::shared();
+    world.owner.atoll(&["workspace", "cordon", "lab"]).ok();
+    let manifest = format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: attack, namespace: {}}}}}",
+        world.namespace
+    );
+    eventually("it is cordoned", LIMIT, || {
+        let said = world.developer.tries(&manifest);
+        if said.code == Some(0) { Err("it isn't".into()) } else { Ok(()) }
+    });
+    let outcome = std::panic::catch_unwind(|| {
+        check(world, "this workspace is cordoned", &[Policy("atoll-cordon")], || {
+            world.developer.tries(&manifest)
+        });
+    });
+    world.owner.atoll(&["workspace", "uncordon", "lab"]).ok();
+    outcome.unwrap();
+    eventually("it is open again", LIMIT, || {
+        let said = world.developer.tries(&manifest);
+        if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+}
+
+fn condition(cluster: &Cluster, workspace: &str) -> String {
+    let path = "jsonpath={.status.conditions[?(@.type=='Suspended')].reason}";
+    cluster.kubectl(&["get", "workspace", workspace, "-o", path]).ok()
+}
+
+fn is_at_rest(cluster: &Cluster, workspace: &str, wanted: &str) {
+    eventually(&format!("{workspace} is {wanted:?}"), LIMIT, || {
+        let now = condition(cluster, workspace);
+        if now == wanted { Ok(()) } else { Err(now) }
+    });
+}
+
+/// `name phase gates` of each pod.
+fn pods(person: &Person) -> Vec<(String, String, bool)> {
+    let path = "jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.spec.schedulingGates[*].name}{'\\n'}{end}";
+    let said = person.kubectl(&["get", "pods", "-n", &person.namespace, "-o", path]).ok();
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        let mut next = || words.next().unwrap_or_default().to_string();
+        let (name, phase) = (next(), next());
+        (name, phase, next() == "atoll.dev/suspended")
+    };
+    said.lines().map(line).collect()
+}
+
+#[test]
+fn what_was_suspended_comes_back_as_it_was() {
+    let cluster = Cluster::shared();
+    let sue = Person::new(cluster, "sue", "sue-shop");
+    let busybox = "containers: [{name: c, image: 'busybox:1.35', command: [sleep, '3600']}], terminationGracePeriodSeconds: 0";
+    let namespace = &sue.namespace;
+    sue.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: bare, namespace: {namespace}, labels: {{mine: 'yes'}}}}, spec: {{{busybox}}}}}\n---\n\
+         {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: {namespace}}}, spec: {{replicas: 2, \
+         selector: {{matchLabels: {{app: web}}}}, template: {{metadata: {{labels: {{app: web}}}}, spec: {{{busybox}}}}}}}}}\n---\n\
+         {{apiVersion: batch/v1, kind: Job, metadata: {{name: work, namespace: {namespace}}}, spec: {{backoffLimit: 0, template: \
+         {{spec: {{restartPolicy: Never, {busybox}}}}}}}}}\n---\n\
+         {{apiVersion: batch/v1, kind: CronJob, metadata: {{name: daily, namespace: {namespace}}}, spec: {{schedule: '0 0 * * *', \
+         jobTemplate: {{spec: {{template: {{spec: {{restartPolicy: Never, {busybox}}}}}}}}}}}}}\n"
+    ));
+    let running = |wanted: usize| {
+        eventually("all pods run", LIMIT, || {
+            let pods = pods(&sue);
+            let count = pods.iter().filter(|(_, phase, gated)| phase == "Running" && !gated).count();
+            if count == wanted && pods.len() == wanted { Ok(()) } else { Err(format!("{pods:?}")) }
+        });
+    };
+    running(4);
+    cluster.atoll(&["workspace", "suspend", "sue-shop"]).ok();
+    is_at_rest(cluster, "sue-shop", "Suspended");
+    let at_rest = pods(&sue);
+    assert!(at_rest.iter().all(|(_, phase, gated)| phase == "Pending" && *gated), "{at_rest:?}");
+    assert_eq!(at_rest.len(), 3, "two of the Deployment and the bare one: {at_rest:?}");
+    let replicas = ["get", "deployment", "web", "-n", namespace, "-o", "jsonpath={.spec.replicas}"];
+    assert_eq!(sue.kubectl(&replicas).ok(), "2");
+    // Its people can't let a pod through.
+    let world = World::shared();
+    let patch = r#"{"spec":{"schedulingGates":[{"name":"atoll.dev/suspended","$patch":"delete"}]}}"#;
+    let words = ["patch", "pod", "bare", "-n", namespace, "--dry-run=server", "-p", patch];
+    check(world, "the workspace is suspended, and its pods wait", &[Policy("atoll-gates")], || {
+        sue.kubectl(&words)
+    });
+    // Nor make one that doesn't wait: it waits.
+    sue.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: late, namespace: {namespace}}}, spec: {{{busybox}}}}}"
+    ));
+    assert!(pods(&sue).iter().any(|(name, _, gated)| name == "late" && *gated));
+
+    cluster.atoll(&["workspace", "resume", "sue-shop"]).ok();
+    is_at_rest(cluster, "sue-shop", "");
+    running(5);
+    let label = ["get", "pod", "bare", "-n", namespace, "-o", "jsonpath={.metadata.labels.mine}"];
+    assert_eq!(sue.kubectl(&label).ok(), "yes");
+    let rests =
+        ["get", "job/work", "cronjob/daily", "-n", namespace, "-o", "jsonpath={.items[*].spec.suspend}"];
+    assert_eq!(sue.kubectl(&rests).ok(), "false false");
+    let templates = ["get", "podtemplates", "-n", namespace, "-o", "name"];
+    assert_eq!(cluster.kubectl(&templates).ok(), "", "nothing is left written down");
+    sue.leave();
+}
+
+#[test]
+fn a_workload_talks_to_kubernetes_through_front() {
+    let cluster = Cluster::shared();
+    let pia = Person::new(cluster, "pia", "pia-shop");
+    let namespace = &pia.namespace;
+    pia.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {namespace}}}, spec: {{containers: \
+         [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]}}}}"
+    ));
+    pia.kubectl(&["wait", "pod", "client", "-n", namespace, "--for=condition=Ready", "--timeout=60s"]).ok();
+    let shell = |line: &str| pia.kubectl(&["exec", "-n", namespace, "client", "--", "sh", "-c", line]).ok();
+    let told = shell("echo $KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT");
+    assert_eq!(told.trim(), "front.atoll-system.svc:6443");
+    // It has the authority by which front's certificate is believed.
+    let authority = shell("cat /var/run/secrets/kubernetes.io/serviceaccount/ca.crt");
+    assert_eq!(authority.trim(), std::fs::read_to_string(cluster.authority().path()).unwrap().trim());
+    // Front passes the workload's token on as it is: the API server knows who it is.
+    let ask = "TOKEN=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); wget -q -O- --no-check-certificate \
+               --header \"Authorization: Bearer $TOKEN\" https://front.atoll-system.svc:6443/api/v1/namespaces/default/pods 2>&1";
+    let line = format!("{ask} || true");
+    let answer = shell(&line);
+    assert!(answer.contains("403"), "{answer}");
+    pia.leave();
+}
+
+#[test]
+fn an_invitation_is_accepted_once() {
+    let cluster = Cluster::shared();
+    let world = World::shared();
+    let (ian, eve) = (Person::alone(cluster, "ian"), Person::alone(cluster, "eve"));
+    let invite = |words: &[&str]| {
+        let said =
+            world.owner.atoll(&[&["invite", "create", "-w", "lab", "-o", "json"][..], words].concat()).ok();
+        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let text = |field: &str| value[field].as_str().unwrap().to_string();
+        (text("name"), text("token"))
+    };
+    let (_, token) = invite(&["--role", "viewer"]);
+    let said = ian.atoll(&["invite", "accept", &token]).ok();
+    assert!(said.contains("you are a viewer of lab"), "{said}");
+    eventually("ian sees the workspace", LIMIT, || {
+        let said = ian.kubectl(&["get", "pods", "-n", &world.namespace]);
+        if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let unknown = "there is no such invitation";
+    let refused = |person: &Person, token: &str, reason: &str| {
+        // The answer to an earlier attempt is kept for a minute.
+        eventually(reason, Duration::from_secs(90), || {
+            let said = person.atoll(&["invite", "accept", token]);
+            assert_ne!(said.code, Some(0), "{said:?}");
+            if said.err.contains(reason) { Ok(()) } else { Err(format!("{said:?}")) }
+        });
+    };
+    // Neither by somebody else nor, once he has left, by himself.
+    refused(&eve, &token, unknown);
+    ian.atoll(&["member", "leave", "-w", "lab"]).ok();
+    refused(&ian, &token, unknown);
+    // For one account alone; revoked; wrong.
+    let (_, token) = invite(&["--for", "ian"]);
+    refused(&eve, &token, unknown);
+    let (name, token) = invite(&[]);
+    let list = world.owner.atoll(&["invite", "list", "-w", "lab"]).ok();
+    assert!(list.contains(&name) && !list.contains(&token), "{list}");
+    world.owner.atoll(&["invite", "revoke", "-w", "lab", &name]).ok();
+    refused(&eve, &token, unknown);
+    refused(&eve, "not-a-token", unknown);
+    ian.leave();
+    eve.leave();
+}
+
+#[test]
+fn a_workspace_is_handed_over_to_who_agrees() {
+    let cluster = Cluster::shared();
+    let mut tom = Person::new(cluster, "tom", "tom-shop");
+    let una = Person::alone(cluster, "una");
+    let words = ["invite", "create", "-w", "tom-shop", "--role", "owner", "--for", "una", "-o", "json"];
+    let value: serde_json::Value = serde_json::from_str(&tom.atoll(&words).ok()).unwrap();
+    cluster.atoll(&["account", "limit", "una", "0"]).ok();
+    let token = value["token"].as_str().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let said = una.atoll(&["invite", "accept", token]);
+    assert!(said.err.contains("as many workspaces as you may"), "{said:?}");
+    cluster.atoll(&["account", "limit", "una", "1"]).ok();
+    eventually("una accepts", Duration::from_secs(90), || {
+        let said = una.atoll(&["invite", "accept", token]);
+        if said.out.contains("the owner of tom-shop") { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let members = una.atoll(&["member", "list", "-w", "tom-shop"]).ok();
+    assert!(
+        members.contains("una                      owner")
+            && members.contains("tom                      manager"),
+        "{members}"
+    );
+    // A second one doesn't fit.
+    cluster.apply(
+        "{apiVersion: atoll.dev/v1alpha1, kind: Workspace, metadata: {name: una-two}, spec: {owner: una}}",
+    );
+    eventually("una-two has to wait", LIMIT, || {
+        let path = "jsonpath={.status.conditions[0].reason} {.status.namespace}";
+        let said = cluster.kubectl(&["get", "workspace", "una-two", "-o", path]).ok();
+        if said.trim() == "TooManyWorkspaces" { Ok(()) } else { Err(said) }
+    });
+    cluster.atoll(&["account", "limit", "una", "2"]).ok();
+    eventually("una-two fits", LIMIT, || {
+        let path = "jsonpath={.status.conditions[0].reason}";
+        let said = cluster.kubectl(&["get", "workspace", "una-two", "-o", path]).ok();
+        if said == "Ready" { Ok(()) } else { Err(said) }
+    });
+    una.atoll(&["workspace", "delete", "una-two"]).ok();
+    una.atoll(&["workspace", "delete", "tom-shop"]).ok();
+    tom.workspace.clear();
+    una.leave();
+    tom.leave();
+}

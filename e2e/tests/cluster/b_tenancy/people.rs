@@ -1,0 +1,185 @@
+//! Taking, giving and keeping roles that aren't one's own.
+
+use super::attack::Protection::{NoRight, Policy};
+use super::attack::{World, check};
+
+fn member(namespace: &str, account: &str, role: &str) -> String {
+    format!(
+        "{{apiVersion: atoll.dev/v1alpha1, kind: Member, metadata: {{name: {account}, namespace: {namespace}}}, \
+         spec: {{account: {account}, role: {role}}}}}"
+    )
+}
+
+const CANT_GIVE: &str = "who may not appoint the role manager can't give it";
+const CANT_TAKE: &str = "who may not appoint the role manager can't take it";
+
+#[test]
+fn appoint_managers_as_a_manager() {
+    let world = World::shared();
+    let manifest = member(&world.namespace, "victor", "manager");
+    world.owner.tries(&manifest).ok();
+    check(world, CANT_GIVE, &[Policy("atoll-members")], || world.manager.tries(&manifest));
+    // What is theirs to give they can.
+    world.manager.tries(&member(&world.namespace, "victor", "developer")).ok();
+}
+
+#[test]
+fn appoint_members_as_a_developer() {
+    let world = World::shared();
+    let manifest = member(&world.namespace, "victor", "viewer");
+    let right = NoRight("atoll:dev", "create", "members.atoll.dev");
+    check(world, "cannot create resource \"members\"", &[right, Policy("atoll-members")], || {
+        world.developer.tries(&manifest)
+    });
+}
+
+#[test]
+fn be_a_second_owner() {
+    let world = World::shared();
+    let said = world.owner.tries(&member(&world.namespace, "victor", "owner"));
+    assert!(said.err.contains("a workspace has one owner"), "{said:?}");
+}
+
+#[test]
+fn remove_a_manager_as_a_developer() {
+    let world = World::shared();
+    let words = ["delete", "member", "max", "-n", &world.namespace, "--dry-run=server"];
+    check(world, CANT_TAKE, &[Policy("atoll-members")], || world.developer.kubectl(&words));
+    // Everybody may leave.
+    let words = ["delete", "member", "dev", "-n", &world.namespace, "--dry-run=server"];
+    world.developer.kubectl(&words).ok();
+}
+
+#[test]
+fn make_oneself_more_than_one_is() {
+    let world = World::shared();
+    let patch = r#"{"spec":{"role":"manager"}}"#;
+    let words =
+        ["patch", "member", "dev", "-n", &world.namespace, "--type=merge", "--dry-run=server", "-p", patch];
+    check(world, CANT_GIVE, &[Policy("atoll-members")], || world.manager.kubectl(&words));
+}
+
+#[test]
+fn make_a_manager_less_than_they_are() {
+    let world = World::shared();
+    let patch = r#"{"spec":{"role":"viewer"}}"#;
+    let words =
+        ["patch", "member", "max", "-n", &world.namespace, "--type=merge", "--dry-run=server", "-p", patch];
+    check(world, CANT_TAKE, &[Policy("atoll-members")], || world.manager.kubectl(&words));
+}
+
+fn change(who: &e2e::Person, patch: &str) -> e2e::Said {
+    who.kubectl(&["patch", "workspace", "lab", "--type=merge", "--dry-run=server", "-p", patch])
+}
+
+#[test]
+fn take_the_workspace_as_its_manager() {
+    let world = World::shared();
+    let patch = r#"{"spec":{"owner":"max"}}"#;
+    check(world, "a workspace is changed by its owner", &[Policy("atoll-workspaces")], || {
+        change(&world.manager, patch)
+    });
+}
+
+#[test]
+fn give_the_workspace_and_its_bill_to_who_does_not_agree() {
+    let world = World::shared();
+    let patch = r#"{"spec":{"owner":"victor"}}"#;
+    check(world, "a workspace is handed over by", &[Policy("atoll-workspaces")], || {
+        change(&world.owner, patch)
+    });
+}
+
+#[test]
+fn change_a_neighbours_workspace() {
+    let world = World::shared();
+    let words = [
+        "patch",
+        "workspace",
+        "vault",
+        "--type=merge",
+        "--dry-run=server",
+        "-p",
+        r#"{"spec":{"displayName":"x"}}"#,
+    ];
+    // Front says what it says of one that isn't there.
+    let said = world.owner.kubectl(&words);
+    let nowhere = world.owner.kubectl(&[&["patch", "workspace", "nowhere"][..], &words[3..]].concat());
+    assert!(said.err.contains("NotFound") && nowhere.err.replace("nowhere", "vault") == said.err, "{said:?}");
+    // Without front, the policy refuses.
+    let words = [&words[..], &["--as-group=atoll:accounts"]].concat();
+    check(world, "a workspace is changed by its owner", &[Policy("atoll-workspaces")], || {
+        world.kubectl_as("atoll:mallory", &words)
+    });
+}
+
+#[test]
+fn resume_a_suspended_workspace() {
+    let world = World::shared();
+    let reason = "spec.suspended: whether a workspace is suspended";
+    check(world, reason, &[Policy("atoll-workspaces")], || {
+        change(&world.owner, r#"{"spec":{"suspended":true}}"#)
+    });
+}
+
+fn invitation(role: &str, days: u32) -> String {
+    let words = ["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("+{days} days")];
+    let expires = e2e::run(std::process::Command::new("date").args(words)).ok();
+    format!(
+        "{{apiVersion: atoll.dev/v1alpha1, kind: Invitation, metadata: {{name: attack, namespace: {}}}, spec: \
+         {{role: {role}, expires: '{}', tokenHash: {}}}}}",
+        World::shared().namespace,
+        expires.trim(),
+        "0".repeat(64)
+    )
+}
+
+#[test]
+fn invite_an_owner_as_a_manager() {
+    let world = World::shared();
+    world.owner.tries(&invitation("owner", 1)).ok();
+    check(world, "who may not appoint the role owner can't give it", &[Policy("atoll-members")], || {
+        world.manager.tries(&invitation("owner", 1))
+    });
+}
+
+#[test]
+fn invite_for_ever() {
+    let world = World::shared();
+    world.manager.tries(&invitation("viewer", 29)).ok();
+    check(world, "an invitation is good for at most thirty days", &[Policy("atoll-members")], || {
+        world.manager.tries(&invitation("viewer", 31))
+    });
+}
+
+#[test]
+fn accept_for_somebody_else() {
+    let world = World::shared();
+    let manifest = format!(
+        "{{apiVersion: atoll.dev/v1alpha1, kind: Acceptance, metadata: {{name: {}}}, spec: {{account: victor}}}}",
+        "0".repeat(64)
+    );
+    check(world, "nobody accepts an invitation for somebody else", &[Policy("atoll-acceptances")], || {
+        world.owner.tries(&manifest)
+    });
+}
+
+#[test]
+fn find_acceptances_of_others() {
+    let world = World::shared();
+    let right = NoRight("atoll:mallory", "list", "acceptances.atoll.dev");
+    check(world, "cannot list resource \"acceptances\"", &[right], || {
+        world.owner.kubectl(&["get", "acceptances"])
+    });
+}
+
+#[test]
+fn take_a_plan_away_that_is_in_use() {
+    let world = World::shared();
+    let words = ["delete", "plan", "standard", "--dry-run=server"];
+    check(world, "the plan standard is in use by", &[Policy("atoll-in-use")], || {
+        world.cluster.kubectl(&words)
+    });
+    let words = ["delete", "account", "mallory", "--dry-run=server"];
+    check(world, "mallory owns 1 workspaces", &[Policy("atoll-in-use")], || world.cluster.kubectl(&words));
+}

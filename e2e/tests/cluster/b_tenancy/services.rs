@@ -1,0 +1,175 @@
+//! Reaching around the gateway, and taking other people's traffic.
+
+use super::attack::Protection::{NoRight, Policy};
+use super::attack::{World, check, grant, revoke};
+
+fn service(spec: &str, reason: &str) {
+    let world = World::shared();
+    let manifest = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: attack, namespace: {}}}, spec: {{ports: [{{port: 80}}], {spec}}}}}",
+        world.namespace
+    );
+    // The plan's quota has no room for the first two either.
+    let quota = |hard: &str| {
+        let patch = format!(r#"{{"spec":{{"hard":{{{hard}}}}}}}"#);
+        world.cluster.kubectl(&["patch", "plan", "standard", "--type=merge", "-p", &patch]).ok();
+    };
+    quota(r#""services.nodeports":"1","services.loadbalancers":"1""#);
+    let outcome = std::panic::catch_unwind(|| {
+        check(world, reason, &[Policy("atoll-services")], || world.developer.tries(&manifest));
+    });
+    quota(r#""services.nodeports":"0","services.loadbalancers":"0""#);
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn open_a_port_on_every_node() {
+    service("type: NodePort", "a Service of type NodePort is not offered");
+}
+
+#[test]
+fn take_an_address_of_the_pool() {
+    service("type: LoadBalancer", "a Service of type LoadBalancer is not offered");
+}
+
+#[test]
+fn be_a_name_of_another_service() {
+    let spec = "type: ExternalName, externalName: front.atoll-system.svc.cluster.local";
+    service(spec, "a Service of type ExternalName is not offered");
+}
+
+/// CVE-2020-8554.
+#[test]
+fn take_the_traffic_of_an_address() {
+    service("externalIPs: [10.96.0.80]", "spec.externalIPs would take other people's traffic");
+}
+
+/// CVE-2020-8554, by the other field.
+#[test]
+fn take_the_traffic_of_an_address_by_status() {
+    let world = World::shared();
+    let namespace = &world.namespace;
+    let service =
+        "{apiVersion: v1, kind: Service, metadata: {name: runs, namespace: NS}, spec: {ports: [{port: 80}]}}";
+    world.developer.apply(&service.replace("NS", namespace));
+    let patch = r#"{"status":{"loadBalancer":{"ingress":[{"ip":"10.96.0.80"}]}}}"#;
+    let words = ["patch", "service", "runs", "-n", namespace, "--subresource=status", "--dry-run=server"];
+    let words = [&words[..], &["--type=merge", "-p", patch]].concat();
+    // A role has no right to it; who has one is refused all the same.
+    let reason = "cannot patch resource \"services/status\"";
+    let right = NoRight("atoll:dev", "get,patch", "services/status");
+    // Kubernetes itself wants an address only where the type is LoadBalancer.
+    let attempt = || {
+        let said = world.developer.kubectl(&words);
+        let own = said.err.contains("may only be used when `spec.type` is LoadBalancer");
+        e2e::Said { code: if own { Some(0) } else { said.code }, ..said }
+    };
+    check(world, reason, &[right, Policy("atoll-services")], attempt);
+    world.developer.kubectl(&["delete", "service", "-n", namespace, "runs"]).ok();
+}
+
+#[test]
+fn lead_a_service_to_a_neighbour_by_endpoints() {
+    let world = World::shared();
+    let manifest = format!(
+        "{{apiVersion: v1, kind: Endpoints, metadata: {{name: attack, namespace: {}}}, \
+         subsets: [{{addresses: [{{ip: 10.244.0.9}}], ports: [{{port: 80}}]}}]}}",
+        world.namespace
+    );
+    let right = NoRight("atoll:dev", "create", "endpoints");
+    check(world, "cannot create resource \"endpoints\"", &[right, Policy("atoll-endpoints")], || {
+        world.developer.tries(&manifest)
+    });
+}
+
+#[test]
+fn lead_a_service_to_a_neighbour_by_slices() {
+    let world = World::shared();
+    let manifest = format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: attack, namespace: {}}}, \
+         addressType: IPv4, endpoints: [{{addresses: [10.244.0.9]}}], ports: [{{port: 80}}]}}",
+        world.namespace
+    );
+    let right = NoRight("atoll:dev", "create", "endpointslices.discovery.k8s.io");
+    check(world, "cannot create resource \"endpointslices\"", &[right, Policy("atoll-endpoints")], || {
+        world.developer.tries(&manifest)
+    });
+    // The right alone is not enough.
+    grant(world, "atoll:dev", "create", "endpointslices.discovery.k8s.io");
+    let outcome = std::panic::catch_unwind(|| {
+        let reason = "where a Service leads is for Kubernetes to say";
+        e2e::eventually("the right is there", std::time::Duration::from_secs(20), || {
+            let said = world.developer.tries(&manifest);
+            if said.err.contains("cannot create") { Err(format!("{said:?}")) } else { Ok(()) }
+        });
+        check(world, reason, &[Policy("atoll-endpoints")], || world.developer.tries(&manifest));
+    });
+    revoke(world, "atoll:dev");
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn host(manifest: &str, reason: &str) {
+    let world = World::shared();
+    let manifest = manifest.replace("NS", &world.namespace);
+    check(world, reason, &[Policy("atoll-hosts")], || world.developer.tries(&manifest));
+}
+
+fn ingress(spec: &str, reason: &str) {
+    let metadata = "metadata: {name: attack, namespace: NS}";
+    host(
+        &format!("{{apiVersion: networking.k8s.io/v1, kind: Ingress, {metadata}, spec: {{{spec}}}}}"),
+        reason,
+    );
+}
+
+fn route(spec: &str, reason: &str) {
+    let metadata = "metadata: {name: attack, namespace: NS}";
+    host(
+        &format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, {metadata}, spec: {{{spec}}}}}"
+        ),
+        reason,
+    );
+}
+
+const BACKEND: &str =
+    "http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}";
+
+#[test]
+fn take_all_hosts_below_a_domain() {
+    ingress(&format!("rules: [{{host: '*.atollapps.localhost', {BACKEND}}}]"), "a wildcard host");
+}
+
+#[test]
+fn take_all_hosts_below_a_domain_by_a_route() {
+    route("hostnames: ['*.atollapps.localhost']", "a wildcard host");
+}
+
+#[test]
+fn take_every_host() {
+    ingress(&format!("rules: [{{{BACKEND}}}]"), "a rule without a host");
+}
+
+#[test]
+fn take_every_host_that_has_no_other() {
+    ingress("defaultBackend: {service: {name: a, port: {number: 80}}}", "spec.defaultBackend");
+}
+
+#[test]
+fn take_every_host_by_a_route() {
+    route("parentRefs: []", "a route without a host");
+}
+
+#[test]
+fn be_the_desktop() {
+    ingress(&format!("rules: [{{host: atoll.localhost, {BACKEND}}}]"), "belong to the desktop");
+}
+
+#[test]
+fn be_the_kubernetes_api_by_a_route() {
+    route("hostnames: [api.atoll.localhost]", "belong to the desktop");
+}
