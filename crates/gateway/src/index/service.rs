@@ -8,13 +8,17 @@ use crate::backend::{Backend, Facts};
 use crate::object::{EndpointSlice, Id, PortRef, ServicePort};
 use crate::upstream_tls::BackendTls;
 
+/// How the port of a name is spoken to, or every port; an error says why it
+/// can't be.
+pub(super) type Sectioned = (Option<String>, Result<Arc<BackendTls>, String>);
+
 #[derive(Default)]
 struct State {
     /// None: no such Service.
     ports: Option<Vec<ServicePort>>,
     slices: BTreeMap<String, EndpointSlice>,
     /// By section, which is a port's name; the first that fits counts.
-    tls: Vec<(Option<String>, Result<Arc<BackendTls>, String>)>,
+    tls: Vec<Sectioned>,
     /// With the number of routes' references.
     backends: HashMap<PortRef, (Arc<Backend>, usize)>,
 }
@@ -96,7 +100,7 @@ impl Services {
         });
     }
 
-    pub fn set_tls(&mut self, service: &Id, tls: Vec<(Option<String>, Result<Arc<BackendTls>, String>)>) {
+    pub fn set_tls(&mut self, service: &Id, tls: Vec<Sectioned>) {
         self.change(service, |state| state.tls = tls);
     }
 

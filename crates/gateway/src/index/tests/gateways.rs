@@ -153,20 +153,48 @@ fn a_listener_sees_only_what_is_attached_to_it() {
         "- {name: http, port: 80, protocol: HTTP}",
         "- {name: http, port: 80, protocol: HTTP}\n  - {name: wild, port: 80, protocol: HTTP, hostname: '*.example'}",
     );
+    let exact = "{parentRefs: [{name: gw, sectionName: http}], hostnames: [x.example], rules: [{matches: [{path: {value: /exact}}], backendRefs: [{name: web, port: 80}]}]}";
     let spec = |section: &str, path: &str| {
         format!(
             "{{parentRefs: [{{name: gw, sectionName: {section}}}], rules: [{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: web, port: 80}}]}}]}}"
         )
     };
     let world = world(
-        &(more + &route("a", "any", &spec("http", "/any")) + &route("a", "wild", &spec("wild", "/wild"))),
+        &(more
+            + &route("a", "exact", exact)
+            + &route("a", "any", &spec("http", "/any"))
+            + &route("a", "wild", &spec("wild", "/wild"))),
     );
     world.check(&[
         ("GET http://other.test/any", "a/web:80"),
         ("GET http://x.example/any", "no route"),
         ("GET http://x.example/wild", "a/web:80"),
         ("GET http://other.test/wild", "no route"),
+        // The host is the other listener's, whatever the route's own host name.
+        ("GET http://x.example/exact", "no route"),
     ]);
+}
+
+#[test]
+fn a_listener_lets_in_the_namespaces_it_chooses() {
+    let chosen = "protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: one}, matchExpressions: [{key: closed, operator: DoesNotExist}]}}}}";
+    let spec = "{parentRefs: [{name: gw, namespace: a, sectionName: http}], hostnames: [x.example], rules: [{backendRefs: [{name: web, port: 80}]}]}";
+    let mut world =
+        world(&("---".to_owned() + &GATEWAY.replace("protocol: HTTP}", chosen) + &route("b", "r", spec)));
+    let out = [("GET http://x.example/", "no host")];
+    world.check(&out);
+    for (labels, wanted) in [
+        ("team: one", "b/web:80"),
+        ("team: two", "no host"),
+        ("team: one, closed: '1'", "no host"),
+        ("", "no host"),
+        ("team: one", "b/web:80"),
+    ] {
+        world.apply(&namespace("b", labels));
+        world.check(&[("GET http://x.example/", wanted)]);
+    }
+    world.index.delete(Kind::Namespace, &Id::new("", "b"));
+    world.check(&out);
 }
 
 #[test]
