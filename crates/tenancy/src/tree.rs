@@ -25,7 +25,9 @@ pub struct Node {
 pub enum Problem {
     /// There is none of that name, or its owner hasn't accepted: which of them it is,
     /// isn't for everybody to know.
-    #[error("spec.parent: there is no workspace `{0}`, or its owner has not accepted this one (spec.acceptedChildren)")]
+    #[error(
+        "spec.parent: there is no workspace `{0}`, or its owner has not accepted this one (spec.acceptedChildren)"
+    )]
     NotAccepted(String),
     /// It would be below itself.
     #[error("spec.parent: `{0}` is below this workspace: choose another parent")]
@@ -299,6 +301,13 @@ mod tests {
         let loose = plan("*", "*", "", PodSecurity::Baseline);
         assert_eq!(tighten(&above, &loose).registries, above.registries);
         assert_eq!(tighten(&loose, &own).registries, own.registries);
-        assert!(tighten(&plan("docker.io/lib", "", "", PodSecurity::Baseline), &plan("docker.io/library", "", "", PodSecurity::Baseline)).registries.is_empty());
+        assert!(
+            tighten(
+                &plan("docker.io/lib", "", "", PodSecurity::Baseline),
+                &plan("docker.io/library", "", "", PodSecurity::Baseline)
+            )
+            .registries
+            .is_empty()
+        );
     }
 }
