@@ -99,7 +99,10 @@ impl Cluster {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let cluster = Self::named(&std::env::var("ATOLL_E2E_SHARED").unwrap_or_else(|_| "shared".into()));
+            if let Ok(name) = std::env::var("ATOLL_E2E_SHARED") {
+                return Self::named(&name);
+            }
+            let cluster = Self::named("shared");
             cluster.atoll(&["up"]).ok();
             cluster
         })

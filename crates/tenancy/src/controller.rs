@@ -25,7 +25,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
 use api::{Account, AccountSpec, Invitation, Member, Plan, Workspace};
@@ -88,8 +88,30 @@ struct Context {
     applied: Mutex<HashMap<String, Applied>>,
     /// Workspaces that may have a namespace, before the store has heard of it.
     granted: Mutex<HashSet<String>>,
-    /// Some workspace has changed.
-    changed: Notify,
+    /// Some workspace has changed, or gone.
+    changed: Arc<Notify>,
+    known: Arc<Known>,
+}
+
+/// Which kinds are known as a whole. A store's own `wait_until_ready` doesn't do
+/// where many wait: it wakes the last that asked.
+struct Known(watch::Sender<usize>);
+
+impl Known {
+    fn new(kinds: usize) -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(kinds)))
+    }
+
+    /// Another kind has been listed.
+    fn one_more(&self) {
+        self.0.send_modify(|left| *left = left.saturating_sub(1));
+    }
+
+    /// Completes when all have been.
+    async fn all(&self) {
+        // It fails only when nobody could tell any more, and we could.
+        let _ = self.0.subscribe().wait_for(|left| *left == 0).await;
+    }
 }
 
 /// What a workspace's objects were when they were last applied.
@@ -101,13 +123,24 @@ struct Applied {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let (accounts, accounts_changed) = watch::<Account>(&client);
-    let (plans, plans_changed) = watch::<Plan>(&client);
-    let (members, members_changed) = watch::<Member>(&client);
-    let (invitations, invitations_changed) = watch::<Invitation>(&client);
-    let controller = Controller::new(Api::<Workspace>::all(client.clone()), watcher::Config::default())
+    let known = Known::new(5);
+    let changed = Arc::new(Notify::new());
+    let (accounts, accounts_changed) = watched::<Account>(&client, &known);
+    let (plans, plans_changed) = watched::<Plan>(&client, &known);
+    let (members, members_changed) = watched::<Member>(&client, &known);
+    let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
+    let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
+    let workspaces_changed = {
+        let changed = changed.clone();
+        workspaces_changed.inspect(move |event| {
+            // No reconciliation tells of what has gone.
+            if matches!(event, Ok(watcher::Event::Delete(_))) {
+                changed.notify_one();
+            }
+        })
+    };
+    let controller = Controller::for_stream(workspaces_changed.applied_objects(), workspaces.clone())
         .with_config(kube::runtime::controller::Config::default().concurrency(8));
-    let workspaces = controller.store();
     let context = Arc::new(Context {
         client: client.clone(),
         config,
@@ -118,7 +151,8 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         workspaces: workspaces.clone(),
         applied: Mutex::default(),
         granted: Mutex::default(),
-        changed: Notify::new(),
+        changed,
+        known,
     });
     let of_namespace = {
         let workspaces = workspaces.clone();
@@ -126,10 +160,11 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     };
     // Accounts and plans concern many workspaces: each is looked at, and those
     // that stay as they are cost no request.
-    let everything = futures::stream::select(accounts_changed.map(drop), plans_changed.map(drop));
+    let everything =
+        futures::stream::select(specs(accounts_changed).map(drop), specs(plans_changed).map(drop));
     let of_members = {
         let of_namespace = of_namespace.clone();
-        members_changed.filter_map(move |member| future::ready(of_namespace(member.namespace())))
+        specs(members_changed).filter_map(move |member| future::ready(of_namespace(member.namespace())))
     };
     let drifted =
         drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
@@ -139,7 +174,6 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         .reconcile_on(drifted)
         .run(reconcile, again, context.clone())
         .for_each(|result| {
-            // One that is gone comes here too.
             context.changed.notify_one();
             if let Err(error) = result {
                 tracing::debug!(%error, "reconciling a workspace");
@@ -154,8 +188,11 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     }
 }
 
-/// A store of all objects of a kind, and what changes in it.
-fn watch<K>(client: &Client) -> (Store<K>, impl Stream<Item = K> + Send + 'static)
+/// A store of all objects of a kind, and what happens to them.
+fn watched<K>(
+    client: &Client,
+    known: &Arc<Known>,
+) -> (Store<K>, impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static)
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -166,30 +203,41 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
-    // A status changes nothing of what is wanted.
-    let mut generations = HashMap::new();
-    let changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+    let known = known.clone();
+    let mut listed = false;
+    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
-        .filter_map(move |event| {
-            future::ready(match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                    let now = (object.uid(), object.meta().generation);
-                    let before = generations.insert((object.namespace(), object.name_any()), now.clone());
-                    (before != Some(now)).then_some(object)
-                }
-                Ok(watcher::Event::Delete(object)) => {
-                    generations.remove(&(object.namespace(), object.name_any()));
-                    Some(object)
-                }
-                Ok(_) => None,
-                Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "watching");
-                    None
-                }
-            })
+        .inspect(move |event| match event {
+            Ok(watcher::Event::InitDone) if !listed => {
+                listed = true;
+                known.one_more();
+            }
+            Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "watching"),
+            _ => {}
         });
-    (store, changes)
+    (store, events)
+}
+
+/// Of what happens to objects, what changes what they ask for: a status doesn't.
+fn specs<K: Resource + Send + 'static>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+) -> impl Stream<Item = K> + Send + 'static {
+    let mut generations = HashMap::new();
+    events.filter_map(move |event| {
+        future::ready(match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let now = (object.uid(), object.meta().generation);
+                let before = generations.insert((object.namespace(), object.name_any()), now.clone());
+                (before != Some(now)).then_some(object)
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                generations.remove(&(object.namespace(), object.name_any()));
+                Some(object)
+            }
+            _ => None,
+        })
+    })
 }
 
 /// The namespaces in which somebody changed what is kept.
@@ -304,14 +352,7 @@ fn again(workspace: Arc<Workspace>, error: &Error, _: Arc<Context>) -> Action {
 }
 
 async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<Action, Error> {
-    for ready in [
-        context.accounts.wait_until_ready().await.map_err(|_| Error::Watch("accounts")),
-        context.plans.wait_until_ready().await.map_err(|_| Error::Watch("plans")),
-        context.members.wait_until_ready().await.map_err(|_| Error::Watch("members")),
-        context.workspaces.wait_until_ready().await.map_err(|_| Error::Watch("workspaces")),
-    ] {
-        ready?;
-    }
+    context.known.all().await;
     let uid = workspace.uid().unwrap_or_default();
     if workspace.metadata.deletion_timestamp.is_some() {
         if let Some(namespace) = workspace.status.as_ref().and_then(|status| status.namespace.as_ref()) {
@@ -481,4 +522,32 @@ async fn remove_bindings(context: &Context, input: &Input<'_>) -> Result<(), Err
 /// A workspace as a patch of its status.
 fn status_patch(status: &api::WorkspaceStatus) -> Patch<Value> {
     Patch::Merge(json!({ "status": status }))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_waits_hears_that_all_is_known() {
+        let known = Known::new(2);
+        let (mut one, mut two) = (Box::pin(known.all()), Box::pin(known.all()));
+        assert!(poll!(&mut one).is_pending() && poll!(&mut two).is_pending());
+        known.one_more();
+        assert!(poll!(&mut one).is_pending());
+        // Each in a task of its own: it has to be woken.
+        let waiting = [(); 3].map(|()| {
+            let known = known.clone();
+            tokio::spawn(async move { known.all().await })
+        });
+        tokio::task::yield_now().await;
+        known.one_more();
+        for task in waiting {
+            tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+        }
+        one.await;
+        two.await;
+    }
 }

@@ -50,10 +50,7 @@ fn again(_: Arc<Acceptance>, error: &Error, _: Arc<Context>) -> Action {
 }
 
 async fn reconcile(acceptance: Arc<Acceptance>, context: Arc<Context>) -> Result<Action, Error> {
-    context.accounts.wait_until_ready().await.map_err(|_| Error::Watch("accounts"))?;
-    context.members.wait_until_ready().await.map_err(|_| Error::Watch("members"))?;
-    context.workspaces.wait_until_ready().await.map_err(|_| Error::Watch("workspaces"))?;
-    context.invitations.wait_until_ready().await.map_err(|_| Error::Watch("invitations"))?;
+    context.known.all().await;
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let age = acceptance.metadata.creation_timestamp.as_ref().map_or(0, |made| now - made.0.as_second());
     if acceptance.status.is_some() {

@@ -18,21 +18,14 @@ use crate::ownership;
 /// Many workspaces that change together are counted once.
 const TOGETHER: Duration = Duration::from_millis(200);
 
-/// How soon it is seen that a workspace has gone, which nobody is told of.
-const GONE: Duration = Duration::from_secs(1);
-
-/// Counts whenever a workspace has changed, and what has gone soon after; never
-/// ends. Counting costs no request, only telling does.
+/// Counts whenever a workspace has changed; never ends.
 pub async fn run(context: &Context) {
     // Fewer than there are would let some be deleted that are in use.
-    if context.workspaces.wait_until_ready().await.is_err() {
-        return;
-    }
+    context.known.all().await;
     loop {
-        // Either way it is time.
-        let _ = tokio::time::timeout(GONE, context.changed.notified()).await;
-        tokio::time::sleep(TOGETHER).await;
         count(context).await;
+        context.changed.notified().await;
+        tokio::time::sleep(TOGETHER).await;
     }
 }
 

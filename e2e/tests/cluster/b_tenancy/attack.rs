@@ -127,8 +127,27 @@ fn scale_controller(world: &World, replicas: u8) {
     world.cluster.kubectl(&words).ok();
 }
 
+/// With rights that somebody gave by mistake: the attack is to be refused still.
+pub fn even_with(user: &str, verbs: &str, resources: &str, work: impl FnOnce(&World)) {
+    let world = World::shared();
+    grant(world, user, verbs, resources);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(world)));
+    revoke(world, user);
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Waits until what refuses is another thing than a missing right.
+pub fn with_the_right(attempt: impl Fn() -> Said) {
+    eventually("the right is there", NOTICED, || {
+        let said = attempt();
+        if said.err.contains("cannot ") { Err(format!("{said:?}")) } else { Ok(()) }
+    });
+}
+
 /// Gives a user rights in every namespace, beside those of their role.
-pub fn grant(world: &World, user: &str, verbs: &str, resources: &str) {
+fn grant(world: &World, user: &str, verbs: &str, resources: &str) {
     let name = format!("attack-{}", user.replace(':', "-"));
     let verbs: Vec<String> = verbs.split(',').map(|verb| format!("--verb={verb}")).collect();
     let mut words = vec!["create", "clusterrole", &name];
@@ -140,9 +159,9 @@ pub fn grant(world: &World, user: &str, verbs: &str, resources: &str) {
     world.cluster.kubectl(&["create", "clusterrolebinding", &name, &role, &user]).ok();
 }
 
-pub fn revoke(world: &World, user: &str) {
+fn revoke(world: &World, user: &str) {
     let name = format!("attack-{}", user.replace(':', "-"));
-    world.cluster.kubectl(&["delete", "clusterrolebinding,clusterrole", &name]).ok();
+    world.cluster.kubectl(&["delete", "clusterrolebinding,clusterrole", &name, "--ignore-not-found"]).ok();
 }
 
 /// Gives everything back when a test is over, however it ended.
@@ -178,6 +197,10 @@ pub fn check(world: &World, reason: &str, protections: &[Protection<'_>], attemp
             if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
         });
         drop(taken);
+    }
+    // One of several may be back before the others are.
+    if protections.len() > 1 {
+        std::thread::sleep(Duration::from_secs(3));
     }
     eventually(&format!("it is refused again with {protections:?}"), NOTICED, || refused(&attempt(), reason));
 }

@@ -130,12 +130,20 @@ fn a_workload_talks_to_kubernetes_through_front() {
     // It has the authority by which front's certificate is believed.
     let authority = shell("cat /var/run/secrets/kubernetes.io/serviceaccount/ca.crt");
     assert_eq!(authority.trim(), std::fs::read_to_string(cluster.authority().path()).unwrap().trim());
-    // Front passes the workload's token on as it is: the API server knows who it is.
-    let ask = "TOKEN=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); wget -q -O- --no-check-certificate \
-               --header \"Authorization: Bearer $TOKEN\" https://front.atoll-system.svc:6443/api/v1/namespaces/default/pods 2>&1";
-    let line = format!("{ask} || true");
-    let answer = shell(&line);
-    assert!(answer.contains("403"), "{answer}");
+    // It gets there, and not to the API server itself.
+    let reaches = |address: &str| {
+        let line = format!("nc -w 2 {address} </dev/null && echo reached");
+        pia.kubectl(&["exec", "-n", namespace, "client", "--", "sh", "-c", &line]).out.contains("reached")
+    };
+    eventually("the pod reaches front", LIMIT, || {
+        if reaches("front.atoll-system.svc 6443") { Ok(()) } else { Err("no".into()) }
+    });
+    assert!(!reaches("10.96.0.1 443"));
+    // Front passes its token on as it is: the API server knows who it is.
+    let token = shell("cat /var/run/secrets/kubernetes.io/serviceaccount/token");
+    let said = pia.kubectl_with(token.trim(), &["get", "pods", "-n", "default"]);
+    let user = format!("system:serviceaccount:{namespace}:default");
+    assert!(said.err.contains("Forbidden") && said.err.contains(&user), "{said:?}");
     pia.leave();
 }
 

@@ -1,7 +1,7 @@
 //! Taking, giving and keeping roles that aren't one's own.
 
 use super::attack::Protection::{NoRight, Policy};
-use super::attack::{World, check};
+use super::attack::{World, check, even_with, with_the_right};
 
 fn member(namespace: &str, account: &str, role: &str) -> String {
     format!(
@@ -108,8 +108,11 @@ fn change_a_neighbours_workspace() {
     assert!(said.err.contains("NotFound") && nowhere.err.replace("nowhere", "vault") == said.err, "{said:?}");
     // Without front, the policy refuses.
     let words = [&words[..], &["--as-group=atoll:accounts"]].concat();
-    check(world, "a workspace is changed by its owner", &[Policy("atoll-workspaces")], || {
-        world.kubectl_as("atoll:mallory", &words)
+    even_with("atoll:mallory", "get", "workspaces.atoll.dev", |world| {
+        with_the_right(|| world.kubectl_as("atoll:mallory", &words));
+        check(world, "a workspace is changed by its owner", &[Policy("atoll-workspaces")], || {
+            world.kubectl_as("atoll:mallory", &words)
+        });
     });
 }
 
@@ -130,7 +133,7 @@ fn invitation(role: &str, days: u32) -> String {
          {{role: {role}, expires: '{}', tokenHash: {}}}}}",
         World::shared().namespace,
         expires.trim(),
-        "0".repeat(64)
+        "a".repeat(64)
     )
 }
 
@@ -157,7 +160,7 @@ fn accept_for_somebody_else() {
     let world = World::shared();
     let manifest = format!(
         "{{apiVersion: atoll.dev/v1alpha1, kind: Acceptance, metadata: {{name: {}}}, spec: {{account: victor}}}}",
-        "0".repeat(64)
+        "a".repeat(64)
     );
     check(world, "nobody accepts an invitation for somebody else", &[Policy("atoll-acceptances")], || {
         world.owner.tries(&manifest)

@@ -294,7 +294,7 @@ fn run_programs_as_a_viewer() {
         let words = ["wait", "pod", "runs", "-n", &world.namespace, "--for=condition=Ready", "--timeout=60s"];
         world.developer.kubectl(&words).ok();
         let right = NoRight("atoll:vic", "get,create", "pods/exec");
-        check(world, "cannot get resource \"pods/exec\"", &[right], || {
+        check(world, "cannot create resource \"pods/exec\"", &[right], || {
             world.viewer.kubectl(&["exec", "-n", &world.namespace, "runs", "--", "true"])
         });
     });

@@ -1,40 +1,16 @@
 //! Getting rights that nobody gave: the namespace's fences, tokens, other people's
 //! places, and the cluster itself.
 
-use std::time::Duration;
+use e2e::Said;
 
 use super::attack::Protection::{NoRight, Policy};
-use super::attack::{World, check, grant, revoke};
-use e2e::{Person, Said};
-
-/// With rights that somebody gave by mistake, the attack is refused still.
-fn even_with(user: &str, verbs: &str, resources: &str, work: impl FnOnce(&World)) {
-    let world = World::shared();
-    grant(world, user, verbs, resources);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(world)));
-    revoke(world, user);
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Runs until the refusal is another one than a missing right.
-fn with_the_right(person: &Person, words: &[&str]) -> Said {
-    e2e::eventually("the right is there", Duration::from_secs(20), || {
-        let said = person.kubectl(words);
-        if said.err.contains("cannot patch") || said.err.contains("cannot get") {
-            Err(format!("{said:?}"))
-        } else {
-            Ok(said)
-        }
-    })
-}
+use super::attack::{World, check, even_with, with_the_right};
 
 fn patch_namespace(namespace: &str, patch: &str, reason: &str) {
     even_with("atoll:mallory", "get,patch,update", "namespaces", |world| {
         // As the API server hears it: front shows accounts their own namespaces alone.
         let words = ["patch", "namespace", namespace, "--type=merge", "--dry-run=server", "-p", patch];
-        with_the_right(&world.owner, &words);
+        with_the_right(|| world.owner.kubectl(&words));
         check(world, reason, &[Policy("atoll-namespaces")], || world.owner.kubectl(&words));
     });
 }
@@ -54,6 +30,7 @@ fn make_the_systems_namespace_a_workspaces() {
     even_with("atoll:mallory", "get,patch,update", "namespaces", |world| {
         let words = ["patch", "namespace", "kube-system", "--type=merge", "--dry-run=server", "-p", patch];
         let words = [&words[..], &["--as-group=atoll:accounts"]].concat();
+        with_the_right(|| world.kubectl_as("atoll:mallory", &words));
         check(world, reason, &[Policy("atoll-namespaces")], || world.kubectl_as("atoll:mallory", &words));
     });
 }
@@ -111,7 +88,7 @@ fn raise_the_own_quota() {
         let patch = r#"{"spec":{"hard":{"pods":"9999"}}}"#;
         let words = ["patch", "resourcequota", "plan", "-n", &world.namespace, "--type=merge"];
         let words = [&words[..], &["--dry-run=server", "-p", patch]].concat();
-        with_the_right(&world.developer, &words);
+        with_the_right(|| world.developer.kubectl(&words));
         check(world, "is kept by Atoll", &[Policy("atoll-managed")], || world.developer.kubectl(&words));
     });
 }
@@ -314,6 +291,6 @@ fn have_a_template_reach_the_cluster() {
     let said = world.owner.atoll(&["app", "install", &file.display().to_string(), "--workspace", "lab"]);
     assert!(said.code != Some(0) && said.err.contains("ClusterRoleBinding"), "{said:?}");
     // What the template holds is refused by the caller's rights, too.
-    let right = NoRight("atoll:mallory", "create,bind", "clusterrolebindings,clusterroles");
+    let right = NoRight("atoll:mallory", "*", "*.*");
     check(world, "cannot create resource \"clusterrolebindings\"", &[right], || world.owner.tries(object));
 }

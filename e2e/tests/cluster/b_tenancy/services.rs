@@ -1,7 +1,7 @@
 //! Reaching around the gateway, and taking other people's traffic.
 
 use super::attack::Protection::{NoRight, Policy};
-use super::attack::{World, check, grant, revoke};
+use super::attack::{World, check, even_with, with_the_right};
 
 fn service(spec: &str, reason: &str) {
     let world = World::shared();
@@ -63,7 +63,7 @@ fn take_the_traffic_of_an_address_by_status() {
     // Kubernetes itself wants an address only where the type is LoadBalancer.
     let attempt = || {
         let said = world.developer.kubectl(&words);
-        let own = said.err.contains("may only be used when `spec.type` is LoadBalancer");
+        let own = said.err.contains("may only be used when");
         e2e::Said { code: if own { Some(0) } else { said.code }, ..said }
     };
     check(world, reason, &[right, Policy("atoll-services")], attempt);
@@ -97,19 +97,11 @@ fn lead_a_service_to_a_neighbour_by_slices() {
         world.developer.tries(&manifest)
     });
     // The right alone is not enough.
-    grant(world, "atoll:dev", "create", "endpointslices.discovery.k8s.io");
-    let outcome = std::panic::catch_unwind(|| {
+    even_with("atoll:dev", "create", "endpointslices.discovery.k8s.io", |world| {
         let reason = "where a Service leads is for Kubernetes to say";
-        e2e::eventually("the right is there", std::time::Duration::from_secs(20), || {
-            let said = world.developer.tries(&manifest);
-            if said.err.contains("cannot create") { Err(format!("{said:?}")) } else { Ok(()) }
-        });
+        with_the_right(|| world.developer.tries(&manifest));
         check(world, reason, &[Policy("atoll-endpoints")], || world.developer.tries(&manifest));
     });
-    revoke(world, "atoll:dev");
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 fn host(manifest: &str, reason: &str) {
