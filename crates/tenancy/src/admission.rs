@@ -64,7 +64,7 @@ pub fn answer(review: &Review, question: Question, front: &Front) -> Value {
     let mut response = json!({ "uid": review.request.uid, "allowed": true });
     if !changes.is_empty() {
         response["patchType"] = "JSONPatch".into();
-        response["patch"] = base64(Value::Array(changes).to_string().as_bytes()).into();
+        response["patch"] = base64(Value::Array(changes).to_string().as_bytes());
     }
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
 }

@@ -203,7 +203,7 @@ fn role_in(directory: &Published, caller: &Session, workspace: &Workspace) -> Op
 }
 
 fn account_view(account: &Account) -> AccountView {
-    let AccountSpec { display_name, operator, disabled } = account.spec.clone();
+    let AccountSpec { display_name, operator, disabled, .. } = account.spec.clone();
     AccountView { name: account.name_any(), display_name, operator, disabled }
 }
 

@@ -29,7 +29,7 @@ fn next(
     namespace: Option<&str>,
     outcome: Result<(), Problem>,
     rest: Rest,
-    now: Time,
+    now: &Time,
 ) -> WorkspaceStatus {
     let old = workspace.status.clone().unwrap_or_default();
     let ready = match outcome {
@@ -68,7 +68,7 @@ pub async fn write(
     outcome: Result<(), Problem>,
     rest: Rest,
 ) -> Result<(), Error> {
-    let status = next(workspace, namespace, outcome, rest, now());
+    let status = next(workspace, namespace, outcome, rest, &now());
     if workspace.status.as_ref() != Some(&status) {
         patch(client, workspace, &status).await?;
     }
@@ -78,7 +78,7 @@ pub async fn write(
 /// Notes the namespace, before anything is in it.
 pub async fn note_namespace(client: &Client, workspace: &Workspace, namespace: &str) -> Result<(), Error> {
     let pending = Problem::new("Pending", "its objects are being made");
-    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), Rest::Running, now())).await
+    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), Rest::Running, &now())).await
 }
 
 async fn patch(client: &Client, workspace: &Workspace, status: &WorkspaceStatus) -> Result<(), Error> {
@@ -106,11 +106,11 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
-        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), Rest::Running, at(1)));
-        let same = next(&workspace, Some("a-x"), Ok(()), Rest::Running, at(2));
+        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), Rest::Running, &at(1)));
+        let same = next(&workspace, Some("a-x"), Ok(()), Rest::Running, &at(2));
         assert_eq!(Some(&same), workspace.status.as_ref());
         let turned =
-            next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), Rest::Running, at(3));
+            next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), Rest::Running, &at(3));
         assert_eq!(turned.conditions[0].last_transition_time, at(3));
         assert_eq!(turned.namespace.as_deref(), Some("a-x"));
     }
@@ -119,7 +119,7 @@ mod tests {
     fn a_workspace_at_rest_says_so_until_it_runs() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let mut check = |rest, second, wanted: Option<(&str, i64)>| {
-            let status = next(&workspace, Some("a-x"), Ok(()), rest, at(second));
+            let status = next(&workspace, Some("a-x"), Ok(()), rest, &at(second));
             let told = status.conditions.iter().find(|condition| condition.type_ == SUSPENDED);
             let told = told.map(|told| (told.reason.clone(), told.last_transition_time.clone()));
             assert_eq!(told, wanted.map(|(reason, since)| (reason.to_string(), at(since))), "{rest:?}");
