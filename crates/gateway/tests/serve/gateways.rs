@@ -47,7 +47,7 @@ async fn gateway(world: &mut World, listener: Value) -> Listener {
     world.server.listen(bound, None).unwrap()
 }
 
-fn http_route(world: &mut World, hosts: &[&str], rule: Value) {
+fn http_route(world: &mut World, hosts: &[&str], rule: &Value) {
     let spec = json!({ "parentRefs": [{ "name": "gw" }], "hostnames": hosts, "rules": [rule] });
     apply::<HTTPRoute>(world, json!({ "metadata": { "name": "r", "namespace": "a" }, "spec": spec }));
 }
@@ -71,14 +71,14 @@ async fn a_gateways_hosts_are_served_at_its_port_and_nowhere_else() {
     let mut world = World::start().await;
     world.app("web", "web.apps.test", &[], &[backend.address]);
     let own = gateway(&mut world, json!({ "name": "http", "port": 80, "protocol": "HTTP" })).await;
-    http_route(&mut world, &["own.test"], json!({ "backendRefs": to("web") }));
+    http_route(&mut world, &["own.test"], &json!({ "backendRefs": to("web") }));
     assert_eq!(get(&own, "own.test", "/").await.0, 200);
     assert_eq!(world.get("own.test", "/").await.0, 404);
     assert_eq!(get(&own, "web.apps.test", "/").await.0, 404);
     // A Service that isn't there is the route's fault, one without pods isn't.
-    http_route(&mut world, &["own.test"], json!({ "backendRefs": to("none") }));
+    http_route(&mut world, &["own.test"], &json!({ "backendRefs": to("none") }));
     assert_eq!(get(&own, "own.test", "/").await.0, 500);
-    http_route(&mut world, &["own.test"], json!({ "backendRefs": to("web") }));
+    http_route(&mut world, &["own.test"], &json!({ "backendRefs": to("web") }));
     world.endpoints("web", &[]);
     assert_eq!(get(&own, "own.test", "/").await.0, 503);
     world.index.delete(gateway::object::Kind::Gateway, &Id::new("a", "gw"));
@@ -149,11 +149,11 @@ async fn a_route_tries_again_as_often_as_it_says() {
     world.app("web", "web.apps.test", &[], &[backend.address]);
     let own = gateway(&mut world, json!({ "name": "http", "port": 80, "protocol": "HTTP" })).await;
     let rule = |attempts: u32| json!({ "backendRefs": to("web"), "retry": { "codes": [503], "attempts": attempts } });
-    http_route(&mut world, &["own.test"], rule(2));
+    http_route(&mut world, &["own.test"], &rule(2));
     // Two failures and then an answer, each time.
     assert_eq!(get(&own, "own.test", "/every-third").await.0, 200);
     assert_eq!(backend.served.load(Ordering::SeqCst), 3);
-    http_route(&mut world, &["own.test"], rule(1));
+    http_route(&mut world, &["own.test"], &rule(1));
     assert_eq!(get(&own, "own.test", "/every-third").await.0, 503);
     assert_eq!(backend.served.load(Ordering::SeqCst), 5);
 }
@@ -170,7 +170,7 @@ async fn time_for_a_request_is_limited() {
         (json!({ "backendRequest": "100ms" }), 504),
         (json!({ "request": "10s", "backendRequest": "0s" }), 200),
     ] {
-        http_route(&mut world, &["own.test"], rule(timeouts.clone()));
+        http_route(&mut world, &["own.test"], &rule(timeouts.clone()));
         assert_eq!(get(&own, "own.test", "/slow").await.0, wanted, "{timeouts}");
     }
 }
@@ -183,7 +183,7 @@ async fn a_mirror_gets_a_copy_and_changes_nothing() {
     world.app("copy", "copy.apps.test", &[], &[mirror.address]);
     let own = gateway(&mut world, json!({ "name": "http", "port": 80, "protocol": "HTTP" })).await;
     let filter = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "copy", "port": 80 }, "percent": 50 } });
-    http_route(&mut world, &["own.test"], json!({ "backendRefs": to("web"), "filters": [filter] }));
+    http_route(&mut world, &["own.test"], &json!({ "backendRefs": to("web"), "filters": [filter] }));
     for _ in 0..10 {
         let (status, answer) = get(&own, "own.test", "/").await;
         assert!(status == 200 && answer.contains("backend=one"), "{answer}");
@@ -208,7 +208,7 @@ async fn a_browser_of_another_origin_asks_beforehand() {
     let own = gateway(&mut world, json!({ "name": "http", "port": 80, "protocol": "HTTP" })).await;
     let filter =
         json!({ "type": "CORS", "cors": { "allowOrigins": ["https://a.test"], "allowMethods": ["PUT"] } });
-    http_route(&mut world, &["own.test"], json!({ "backendRefs": to("web"), "filters": [filter] }));
+    http_route(&mut world, &["own.test"], &json!({ "backendRefs": to("web"), "filters": [filter] }));
     let ask = |method: &str, origin: &str| {
         let request = format!(
             "{method} / HTTP/1.1\r\nHost: own.test\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: PUT\r\nConnection: close\r\n\r\n"
