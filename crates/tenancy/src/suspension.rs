@@ -197,7 +197,8 @@ mod tests {
                 Step::Delete(name, _) => {
                     let at = self.there.pods.iter().position(|pod| self::name(pod) == name).unwrap();
                     let gone = self.there.pods.remove(at);
-                    if gone["metadata"].get("ownerReferences").is_some() {
+                    let owners = gone["metadata"]["ownerReferences"].as_array();
+                    if owners.is_some_and(|owners| !owners.is_empty()) {
                         self.pod(&format!("{name}x"), Some("ReplicaSet"));
                     }
                 }
