@@ -209,8 +209,21 @@ fn place(into: &Path, name: &str) -> Result<PathBuf> {
 /// checkout stays that user's.
 fn as_caller(program: &Path) -> Command {
     let id = |name| std::env::var(name).ok().filter(|id| id != "0");
-    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Command::new(program) };
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &user, "--regid", &group, "--init-groups", "--"]).arg(program);
+    let mut command = match (id("SUDO_UID"), id("SUDO_GID")) {
+        (Some(user), Some(group)) => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &user, "--regid", &group, "--init-groups", "--"]).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    };
+    // What an outer cargo says of its own crate; some build scripts look at it, and
+    // would run again, with all that follows, whenever somebody else calls.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
