@@ -188,7 +188,7 @@ async fn a_mirror_gets_a_copy_and_changes_nothing() {
         let (status, answer) = get(&own, "own.test", "/").await;
         assert!(status == 200 && answer.contains("backend=one"), "{answer}");
     }
-    for _ in 0..50 {
+    for _ in 0..500 {
         if mirror.served.load(Ordering::SeqCst) == 5 {
             break;
         }

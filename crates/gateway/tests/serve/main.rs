@@ -305,9 +305,9 @@ async fn changes_cost_a_steady_load_nothing() {
             }
         });
     }
-    let started = Instant::now();
     let mut turn = 0;
-    while started.elapsed() < Duration::from_secs(2) {
+    // However slow the machine is; the test ends by what was done.
+    while turn < 200 || served.load(Ordering::Relaxed) < 200 {
         turn += 1;
         // The app itself, its endpoints, its neighbours and the certificate.
         let size = format!("{turn}m");
@@ -350,8 +350,10 @@ async fn listeners_come_and_go_and_a_stop_lets_requests_finish() {
     let http2 = tokio::spawn(async move { http2.send_request(asked).await.unwrap().status() });
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(extra);
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+    // The task that accepts ends when it is next looked at.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(world.get("web.apps.test", "/").await.0, 200);
     let (http, _) = (world.http.take(), world.https.take());
     drop(http);
