@@ -1,7 +1,9 @@
-//! Admission: what is changed of pods in workspaces before they are stored.
+//! Admission: what is changed of pods in workspaces before they are stored, and
+//! whether there is room for what shared quotas count.
 //!
-//! It holds nothing and watches nothing. It registers itself once it listens, so
-//! that no pod waits for somebody who was never there.
+//! Nothing that it knows would be missed: what it reserves stands in the quotas. It
+//! registers itself once it listens, so that nobody waits for somebody who was never
+//! there.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,13 +17,18 @@ use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tenancy::admission::{self, Front, Question, Review};
+use tenancy::quota::charge::Interest;
+use tenancy::quota::gate::{self, Gate};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Certificate;
@@ -67,17 +74,24 @@ pub async fn run(
         TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
     };
     let (https, admin) = (bind(arguments.https).await?, bind(arguments.admin).await?);
+    let (gate, watching) = gate::new(client.clone());
+    let quota = Router::new()
+        .route(gate::PATH, post(ask_for_room))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(gate.clone());
     let router = Router::new()
         .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
         .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
         .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(Arc::new(front));
+        .with_state(Arc::new(front))
+        .merge(quota);
     let ready = Router::new().route("/readyz", get(async || "ready"));
     tokio::select! {
         () = stopped => Ok(()),
         result = serve(https, &acceptor, &router) => result,
         result = axum::serve(admin, ready) => result.context("serving readiness"),
-        result = keep_registered(client, &authority) => result,
+        () = watching => anyhow::bail!("the watch of shared quotas ended: the process has to start again"),
+        result = keep_registered(client, &authority, gate.interest()) => result,
     }
 }
 
@@ -104,21 +118,39 @@ async fn serve(listener: TcpListener, acceptor: &TlsAcceptor, router: &Router) -
     }
 }
 
+async fn ask_for_room(State(gate): State<Arc<Gate>>, Json(review): Json<gate::Review>) -> Json<Value> {
+    Json(gate.answer(&review).await)
+}
+
 /// Registers, and looks now and then whether it still is; ends only with an error.
-async fn keep_registered(client: Client, authority: &str) -> anyhow::Result<()> {
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let wanted = admission::registration(authority);
+async fn keep_registered(
+    client: Client,
+    authority: &str,
+    mut interest: watch::Receiver<Interest>,
+) -> anyhow::Result<()> {
+    let pods: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let quota: Api<ValidatingWebhookConfiguration> = Api::all(client);
     let parameters = PatchParams::apply("atoll-admission").force();
     let mut told = false;
     loop {
-        match configurations.patch(admission::NAME, &parameters, &Patch::Apply(&wanted)).await {
-            Ok(_) if told => {}
-            Ok(_) => {
+        let of_pods = Patch::Apply(admission::registration(authority));
+        let of_quota = Patch::Apply(gate::registration(authority, &interest.borrow_and_update()));
+        let result = match pods.patch(admission::NAME, &parameters, &of_pods).await {
+            Ok(_) => quota.patch(gate::NAME, &parameters, &of_quota).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) if told => {}
+            Ok(()) => {
                 told = true;
-                tracing::info!("pods of workspaces come here");
+                tracing::info!("what is made in workspaces comes here");
             }
             Err(error) => tracing::warn!(%error, "registering; trying again"),
         }
-        tokio::time::sleep(Duration::from_secs(if told { 60 } else { 2 })).await;
+        let pause = Duration::from_secs(if told { 60 } else { 2 });
+        // Other quotas may count other kinds.
+        if let Ok(Err(_)) = tokio::time::timeout(pause, interest.changed()).await {
+            anyhow::bail!("nobody tells of shared quotas any more");
+        }
     }
 }

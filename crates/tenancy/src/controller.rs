@@ -28,11 +28,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, AccountSpec, Invitation, Member, Plan, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Plan, SharedQuota, Workspace};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::name;
 use crate::ownership::{self, Owned};
+use crate::quota::{cover, keeper};
 use drift::{Fingerprint, fingerprint};
 use rest::Rest;
 use status::Problem;
@@ -83,6 +84,7 @@ struct Context {
     plans: Store<Plan>,
     members: Store<Member>,
     invitations: Store<Invitation>,
+    quotas: Store<SharedQuota>,
     workspaces: Store<Workspace>,
     /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
@@ -123,16 +125,28 @@ struct Applied {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(5);
+    let known = Known::new(6);
     let changed = Arc::new(Notify::new());
     let (accounts, accounts_changed) = watched::<Account>(&client, &known);
     let (plans, plans_changed) = watched::<Plan>(&client, &known);
     let (members, members_changed) = watched::<Member>(&client, &known);
     let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
     let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
+    let (quotas, quotas_changed) = watched::<SharedQuota>(&client, &known);
+    let sources = keeper::Sources {
+        quotas: quotas.clone(),
+        quotas_changed: Arc::default(),
+        workspaces: workspaces.clone(),
+        workspaces_changed: Arc::default(),
+    };
+    let quotas_changed = {
+        let changed = sources.quotas_changed.clone();
+        quotas_changed.inspect(move |_| changed.notify_one())
+    };
     let workspaces_changed = {
-        let changed = changed.clone();
+        let (changed, counted) = (changed.clone(), sources.workspaces_changed.clone());
         workspaces_changed.inspect(move |event| {
+            counted.notify_one();
             // No reconciliation tells of what has gone.
             if matches!(event, Ok(watcher::Event::Delete(_))) {
                 changed.notify_one();
@@ -148,6 +162,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         plans,
         members,
         invitations,
+        quotas,
         workspaces: workspaces.clone(),
         applied: Mutex::default(),
         granted: Mutex::default(),
@@ -158,10 +173,13 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         let workspaces = workspaces.clone();
         move |namespace: Option<String>| workspace_of(&workspaces, namespace.as_deref())
     };
-    // Accounts and plans concern many workspaces: each is looked at, and those
+    // Accounts, plans and quotas concern many workspaces: each is looked at, and those
     // that stay as they are cost no request.
-    let everything =
-        futures::stream::select(specs(accounts_changed).map(drop), specs(plans_changed).map(drop));
+    let everything = futures::stream::select_all([
+        specs(accounts_changed).map(drop).boxed(),
+        specs(plans_changed).map(drop).boxed(),
+        specs(quotas_changed).map(drop).boxed(),
+    ]);
     let of_members = {
         let of_namespace = of_namespace.clone();
         specs(members_changed).filter_map(move |member| future::ready(of_namespace(member.namespace())))
@@ -185,7 +203,14 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
+        () = keep(&context, sources) => Err(Error::Watch("what is counted")),
     }
+}
+
+async fn keep(context: &Context, sources: keeper::Sources) {
+    // Without all workspaces it would count too little.
+    context.known.all().await;
+    keeper::run(context.client.clone(), sources).await;
 }
 
 /// A store of all objects of a kind, and what happens to them.
@@ -325,6 +350,23 @@ impl Context {
         fits
     }
 
+    /// The shared quotas in which a workspace has a part.
+    fn quotas_of(&self, workspace: &Workspace) -> Vec<String> {
+        let quotas = self.quotas.state();
+        if quotas.is_empty() {
+            return Vec::new();
+        }
+        let mut line = vec![workspace.name_any()];
+        let mut parent = workspace.spec.parent.clone();
+        while let Some(name) = parent.filter(|name| !line.contains(name)) {
+            let above = self.workspaces.get(&ObjectRef::new(&name));
+            parent = above.and_then(|above| above.spec.parent.clone());
+            line.push(name);
+        }
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        cover::quotas(&quotas, &workspace.spec.owner, &line)
+    }
+
     fn members(&self, namespace: &str) -> Vec<(String, api::Role)> {
         let mut members: Vec<_> = self
             .members
@@ -396,6 +438,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         owner: owner.as_ref().map(|_| workspace.spec.owner.as_str()),
         members: context.members(&namespace),
         plan: plan.as_ref().map(|plan| &plan.spec),
+        quotas: context.quotas_of(&workspace),
         cordoned: workspace.spec.cordoned,
         suspended: workspace.spec.suspended,
         inside: &context.config.inside,
