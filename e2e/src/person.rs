@@ -81,6 +81,13 @@ impl Person {
         config["users"][0]["user"]["token"].as_str().unwrap().to_string()
     }
 
+    /// Where the Kubernetes API is for this person, as the kubeconfig says.
+    pub fn server(&self) -> String {
+        let text = std::fs::read_to_string(self.kubeconfig()).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["clusters"][0]["cluster"]["server"].as_str().unwrap().to_string()
+    }
+
     /// kubectl with another token.
     pub fn kubectl_with(&self, token: &str, words: &[&str]) -> Said {
         let text = std::fs::read_to_string(self.kubeconfig()).unwrap().replace(&self.token(), token);

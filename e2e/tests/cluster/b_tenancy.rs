@@ -6,6 +6,7 @@ mod attack;
 mod life;
 mod people;
 mod pods;
+mod quota;
 mod rights;
 mod services;
 mod sweep;
