@@ -54,7 +54,7 @@ impl World {
     /// Creates that many pods at once; how often which answer came.
     fn create(&self, count: usize) -> BTreeMap<String, usize> {
         // It waits for ever, and uses nothing of the node.
-        let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"p-"},"spec":{"schedulingGates":[{"name":"example.com/never"}],"containers":[{"name":"c","image":"busybox:1.35"}]}}"#;
+        let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"p-"},"spec":{"schedulingGates":[{"name":"example.com/never"}],"containers":[{"name":"c","image":"busybox:1.35","resources":{"requests":{"cpu":"1m","memory":"1Mi"},"limits":{"cpu":"9m","memory":"9Mi"}}}]}}"#;
         let body = self.owner.file("pod.json", pod);
         let authority = self.cluster.authority();
         let server = self.owner.server();
@@ -170,7 +170,8 @@ fn a_shared_quota_is_met_and_never_exceeded() {
     let some = world.cluster.kubectl(&["get", "pods", "-n", namespace, "-o", "jsonpath={.items[0].metadata.name}"]).ok();
     world.cluster.kubectl(&["delete", "pod", "-n", namespace, &some, "--grace-period=0"]).ok();
     let pod = "{apiVersion: v1, kind: Pod, metadata: {generateName: p-}, spec: {schedulingGates: [{name: example.com/never}], \
-               containers: [{name: c, image: 'busybox:1.35'}]}}";
+               containers: [{name: c, image: 'busybox:1.35', resources: {requests: {cpu: 1m, memory: 1Mi}, \
+               limits: {cpu: 9m, memory: 9Mi}}}]}}";
     let pod = world.owner.file("pod.yaml", pod);
     let dry = ["create", "-f", &pod, "-n", namespace, "--dry-run=server"];
     for _ in 0..3 {
