@@ -51,7 +51,8 @@ impl Person {
         person
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The file with this person's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
         self.home.path().join("kubeconfig")
     }
 

@@ -65,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Task::VerifyLong => {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
+            run(cargo(&["bench", "-p", "e2e", "--features", "cluster", "--bench", "tenancy"]))?;
             conformance::run(Path::new("docs/conformance/gateway-api.yaml"), None)?;
             benches::run(5)
         }
