@@ -114,7 +114,7 @@ impl Interest {
 }
 
 fn lists<'a>(object: &'a Value, names: &'a [&str]) -> impl Iterator<Item = &'a Value> {
-    names.iter().flat_map(|list| object["spec"][*list].as_array().into_iter().flatten())
+    names.iter().flat_map(move |list| object["spec"][*list].as_array().into_iter().flatten())
 }
 
 /// The most that a pod may have at once. Init containers run one after another, beside
