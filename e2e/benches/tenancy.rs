@@ -227,7 +227,8 @@ async fn writes(admin: &Client) -> f64 {
     const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
     let mut sum = 0.0;
     for (labels, value) in metric(admin, "apiserver_request_total").await {
-        let has = |name: &str, of: &[&str]| of.iter().any(|one| labels.contains(&format!("{name}=\"{one}\"")));
+        let has =
+            |name: &str, of: &[&str]| of.iter().any(|one| labels.contains(&format!("{name}=\"{one}\"")));
         if has("resource", &KINDS) && has("verb", &VERBS) {
             sum += value;
         }
@@ -304,7 +305,10 @@ async fn admission(admin: &Client, person: &Client) {
             }
         })
         .await;
-    println!("## {:.0} pods/s, by one account in {SHARING} workspaces", PODS as f64 / started.elapsed().as_secs_f64());
+    println!(
+        "## {:.0} pods/s, by one account in {SHARING} workspaces",
+        PODS as f64 / started.elapsed().as_secs_f64()
+    );
     let after = metric(admin, name).await;
     for webhook in ["pods.admission.atoll.dev", "quota.admission.atoll.dev"] {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
@@ -328,7 +332,13 @@ async fn admission(admin: &Client, person: &Client) {
         all.delete(&format!("olga-shares-{index}"), &DeleteParams::default()).await.unwrap();
     }
     quotas.delete("olga", &DeleteParams::default()).await.unwrap();
-    while all.list(&ListParams::default()).await.unwrap().iter().any(|one| one.name_any().starts_with("olga-")) {
+    while all
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .any(|one| one.name_any().starts_with("olga-"))
+    {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

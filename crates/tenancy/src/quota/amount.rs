@@ -76,11 +76,7 @@ pub fn parse(text: &str) -> Option<i128> {
 
 /// As Kubernetes writes it.
 pub fn write(thousandths: i128) -> Quantity {
-    Quantity(if thousandths % ONE == 0 {
-        (thousandths / ONE).to_string()
-    } else {
-        format!("{thousandths}m")
-    })
+    Quantity(if thousandths % ONE == 0 { (thousandths / ONE).to_string() } else { format!("{thousandths}m") })
 }
 
 /// All that can be read; a limit that can't is nothing, so that nothing is granted.

@@ -147,9 +147,9 @@ pub fn settle(
     let status = next.status.get_or_insert_default();
     status.keeper = Some(keeper.to_owned());
     status.used = write_all(&used);
-    status.reserved.retain(|key, reservation| {
-        !(overdue.contains(key) || is_settled(reservation, index, namespaces))
-    });
+    status
+        .reserved
+        .retain(|key, reservation| !(overdue.contains(key) || is_settled(reservation, index, namespaces)));
     (next.status != quota.status).then_some(next)
 }
 
@@ -303,7 +303,7 @@ mod tests {
         refused: u64,
     }
 
-    const HARD: i128 = 20;
+    const HARD: i128 = 12;
 
     impl World {
         fn new(seed: u64) -> Self {
@@ -367,7 +367,8 @@ mod tests {
             for (_, steps) in &mut self.admitted {
                 *steps = steps.saturating_sub(1);
             }
-            let (due, later) = std::mem::take(&mut self.admitted).into_iter().partition(|(_, steps)| *steps == 0);
+            let (due, later) =
+                std::mem::take(&mut self.admitted).into_iter().partition(|(_, steps)| *steps == 0);
             self.admitted = later;
             let due: Vec<(Request, u32)> = due;
             for (request, _) in due {
@@ -405,7 +406,7 @@ mod tests {
                 self.keeper = self.quota.clone();
             }
             // The long wait for a request's end.
-            let overdue = if self.rng.random_ratio(1, 20) { self.ended.clone() } else { HashSet::new() };
+            let overdue = if self.rng.random_ratio(1, 2) { self.ended.clone() } else { HashSet::new() };
             let (seen, version) = self.keeper.clone();
             if let Some(next) = settle(&seen, "k", &self.index, &namespaces(), &overdue) {
                 self.write(version, next);

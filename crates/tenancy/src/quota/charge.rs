@@ -265,7 +265,12 @@ mod tests {
             "containers": [container("200m"), container("250m")],
         } });
         // 900 alone, 100 + 300, 100 + 200 + 250.
-        charges(&["requests.cpu", "cpu", "pods"], "pods", &pod, &[("requests.cpu", 900), ("cpu", 900), ("pods", 1000)]);
+        charges(
+            &["requests.cpu", "cpu", "pods"],
+            "pods",
+            &pod,
+            &[("requests.cpu", 900), ("cpu", 900), ("pods", 1000)],
+        );
         let pod = json!({ "spec": {
             "initContainers": [{ "restartPolicy": "Always", "resources": { "requests": { "cpu": "100m" } } }],
             "containers": [container("200m"), container("250m")],
@@ -307,7 +312,12 @@ mod tests {
             "slow.storageclass.storage.k8s.io/requests.storage",
         ];
         let gi = 1_073_741_824_000;
-        charges(&names, "persistentvolumeclaims", &claim, &[(names[0], gi), (names[1], 1000), (names[2], gi)]);
+        charges(
+            &names,
+            "persistentvolumeclaims",
+            &claim,
+            &[(names[0], gi), (names[1], 1000), (names[2], gi)],
+        );
     }
 
     #[test]
@@ -315,7 +325,12 @@ mod tests {
         let service = |kind: &str| json!({ "spec": { "type": kind, "ports": [{}, {}] } });
         let names = ["services", "services.nodeports", "services.loadbalancers"];
         charges(&names, "services", &service("ClusterIP"), &[("services", 1000)]);
-        charges(&names, "services", &service("NodePort"), &[("services", 1000), ("services.nodeports", 2000)]);
+        charges(
+            &names,
+            "services",
+            &service("NodePort"),
+            &[("services", 1000), ("services.nodeports", 2000)],
+        );
         let all = [("services", 1000), ("services.nodeports", 2000), ("services.loadbalancers", 1000)];
         charges(&names, "services", &service("LoadBalancer"), &all);
     }
@@ -327,7 +342,9 @@ mod tests {
         interest.measures.insert("example.com/size".into(), measure);
         assert_eq!(interest.kinds(), ["databases.example.com", "secrets"].map(String::from).into());
         assert!(interest.changes("databases.example.com") && !interest.changes("secrets"));
-        for (size, amount) in [(json!("5Gi"), 5_368_709_120_000), (json!(3), 3000), (json!("-1"), 0), (json!([]), 0)] {
+        for (size, amount) in
+            [(json!("5Gi"), 5_368_709_120_000), (json!(3), 3000), (json!("-1"), 0), (json!([]), 0)]
+        {
             let database = json!({ "spec": { "size": size } });
             let charge = interest.charge("databases.example.com", &database);
             assert_eq!(charge["count/databases.example.com"], 1000);

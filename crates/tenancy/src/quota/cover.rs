@@ -105,11 +105,8 @@ mod tests {
     use super::*;
 
     fn workspace(name: &str, owner: &str, parent: Option<&str>) -> Arc<Workspace> {
-        let spec = WorkspaceSpec {
-            owner: owner.into(),
-            parent: parent.map(Into::into),
-            ..WorkspaceSpec::default()
-        };
+        let spec =
+            WorkspaceSpec { owner: owner.into(), parent: parent.map(Into::into), ..WorkspaceSpec::default() };
         let mut workspace = Workspace::new(name, spec);
         let namespace = Some(format!("{name}-ns"));
         workspace.status = Some(WorkspaceStatus { namespace, ..WorkspaceStatus::default() });
@@ -132,7 +129,11 @@ mod tests {
             workspace("egg", "cy", Some("hen")),
             workspace("hen", "cy", Some("egg")),
         ];
-        let all = [quota("ada", Some("ada"), None), quota("tree", None, Some("middle")), quota("cy", None, Some("hen"))];
+        let all = [
+            quota("ada", Some("ada"), None),
+            quota("tree", None, Some("middle")),
+            quota("cy", None, Some("hen")),
+        ];
         let cover = Cover::new(&all, &workspaces);
         let names = |quota: &str| {
             let mut names: Vec<_> = cover.namespaces(quota).unwrap().iter().cloned().collect();

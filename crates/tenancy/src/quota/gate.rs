@@ -14,15 +14,15 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, PartialObjectMeta, PostParams};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use api::names::{SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION};
 use api::SharedQuota;
+use api::names::{SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION};
 
 use super::amount::{Amounts, write};
 use super::book::{Book, Outcome, Request};
@@ -60,7 +60,9 @@ struct Resource {
 /// Why an object isn't admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("the shared quota {quota} has no room: {resource}: {used} of {hard} are used, and this asks for {asked} more; delete something, or ask an operator for more")]
+    #[error(
+        "the shared quota {quota} has no room: {resource}: {used} of {hard} are used, and this asks for {asked} more; delete something, or ask an operator for more"
+    )]
     Full { quota: String, resource: String, used: String, hard: String, asked: String },
     #[error("the shared quota {quota} limits {names}: say in every container how much it needs")]
     Unsaid { quota: String, names: String },
@@ -113,7 +115,7 @@ pub fn new(client: Client) -> (Arc<Gate>, impl Future<Output = ()> + Send) {
         .default_backoff()
         .reflect(quota_writer);
     let shared = watcher::Config::default().labels(SHARED_QUOTA_LABEL);
-    let namespaces = metadata_watcher(Api::<Namespace>::all(client), shared)
+    let namespaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), shared)
         .default_backoff()
         .reflect(namespace_writer);
     let watching = {
@@ -536,7 +538,10 @@ mod tests {
 
     fn quota(hard: &[(&str, &str)]) -> SharedQuota {
         let hard = hard.iter().map(|(name, most)| (name.to_string(), Quantity(most.to_string()))).collect();
-        SharedQuota::new("ada", SharedQuotaSpec { account: Some("ada".into()), hard, ..SharedQuotaSpec::default() })
+        SharedQuota::new(
+            "ada",
+            SharedQuotaSpec { account: Some("ada".into()), hard, ..SharedQuotaSpec::default() },
+        )
     }
 
     fn asked(object: Value, old: Value) -> Asked {
@@ -586,15 +591,24 @@ mod tests {
         interest.add(&names, &BTreeMap::from([("example.com/size".to_string(), measure)]));
         let registered = registration("pem", &interest);
         let webhook = &registered["webhooks"][0];
-        assert_eq!((&webhook["failurePolicy"], &webhook["sideEffects"]), (&json!("Fail"), &json!("NoneOnDryRun")));
-        let rules: Vec<String> = webhook["rules"].as_array().unwrap().iter()
+        assert_eq!(
+            (&webhook["failurePolicy"], &webhook["sideEffects"]),
+            (&json!("Fail"), &json!("NoneOnDryRun"))
+        );
+        let rules: Vec<String> = webhook["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
             .map(|rule| format!("{} {} {}", rule["apiGroups"][0], rule["resources"], rule["operations"][0]))
             .collect();
-        assert_eq!(rules, [
-            r#""" ["pods","secrets"] "CREATE""#,
-            r#""" ["pods/resize"] "UPDATE""#,
-            r#""example.com" ["widgets"] "CREATE""#,
-            r#""example.com" ["widgets"] "UPDATE""#,
-        ]);
+        assert_eq!(
+            rules,
+            [
+                r#""" ["pods","secrets"] "CREATE""#,
+                r#""" ["pods/resize"] "UPDATE""#,
+                r#""example.com" ["widgets"] "CREATE""#,
+                r#""example.com" ["widgets"] "UPDATE""#,
+            ]
+        );
     }
 }

@@ -8,13 +8,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::stream::{BoxStream, SelectAll};
 use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, PartialObjectMeta, PostParams};
 use kube::core::ApiResource;
 use kube::runtime::reflector::Store;
-use kube::runtime::{WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt, discovery};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -210,12 +210,14 @@ impl Keeper {
             };
             self.seen.clear();
             self.unlisted.insert(kind.clone());
-            let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let (client, config) = (self.client.clone(), watcher::Config::default());
             watches.push(if self.interest.changes(&kind) {
-                told(kind, watcher(objects, watcher::Config::default()).default_backoff())
+                let objects: Api<DynamicObject> = Api::all_with(client, &resource);
+                told(kind, watcher(objects, config).default_backoff())
             } else {
                 // That they are there is all that counts.
-                told(kind, metadata_watcher(objects, watcher::Config::default()).default_backoff())
+                let objects: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+                told(kind, watcher(objects, config).default_backoff())
             });
         }
     }
@@ -318,7 +320,11 @@ impl Keeper {
         let (status, reason, message) = if missing.is_empty() {
             ("True", "Counted", format!("what {workspaces} workspaces use is known"))
         } else {
-            ("False", "KindMissing", format!("the cluster has no {}: define it, or correct spec.hard", missing.join(", ")))
+            (
+                "False",
+                "KindMissing",
+                format!("the cluster has no {}: define it, or correct spec.hard", missing.join(", ")),
+            )
         };
         let before = quota.status.as_ref().and_then(|status| status.conditions.first());
         let is_told = before.is_some_and(|before| before.status == status && before.message == message);
@@ -327,9 +333,10 @@ impl Keeper {
         }
         let mut next = next.unwrap_or_else(|| quota.clone());
         if !is_told {
-            let since = before
-                .filter(|before| before.status == status)
-                .map_or_else(|| Time(k8s_openapi::jiff::Timestamp::now()), |before| before.last_transition_time.clone());
+            let since = before.filter(|before| before.status == status).map_or_else(
+                || Time(k8s_openapi::jiff::Timestamp::now()),
+                |before| before.last_transition_time.clone(),
+            );
             next.status.get_or_insert_default().conditions = vec![Condition {
                 type_: "Counted".into(),
                 status: status.into(),
@@ -398,9 +405,10 @@ where
                 Ok(watcher::Event::Init) => Some(Told::Begin),
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                     let (namespace, uid) = (object.namespace(), object.uid());
-                    namespace.zip(uid).zip(serde_json::to_value(&object).ok()).map(
-                        |((namespace, uid), object)| Told::There { namespace, uid, object },
-                    )
+                    namespace
+                        .zip(uid)
+                        .zip(serde_json::to_value(&object).ok())
+                        .map(|((namespace, uid), object)| Told::There { namespace, uid, object })
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     object.namespace().zip(object.uid()).map(|(namespace, uid)| Told::Gone { namespace, uid })

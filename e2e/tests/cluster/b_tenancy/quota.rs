@@ -102,7 +102,13 @@ impl World {
     }
 
     fn pods(&self) -> usize {
-        let words = ["get", "pods", "--all-namespaces", "-o", "jsonpath={range .items[*]}{.metadata.namespace}{'\\n'}{end}"];
+        let words = [
+            "get",
+            "pods",
+            "--all-namespaces",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.namespace}{'\\n'}{end}",
+        ];
         let said = self.cluster.kubectl(&words).ok();
         said.lines().filter(|line| self.namespaces.iter().any(|namespace| namespace == line)).count()
     }
@@ -137,7 +143,9 @@ impl World {
 
     fn empty(&self) {
         for namespace in &self.namespaces {
-            self.cluster.kubectl(&["delete", "pods", "--all", "-n", namespace, "--wait=false", "--grace-period=0"]).ok();
+            self.cluster
+                .kubectl(&["delete", "pods", "--all", "-n", namespace, "--wait=false", "--grace-period=0"])
+                .ok();
         }
         self.book_says(0);
     }
@@ -167,7 +175,10 @@ fn a_shared_quota_is_met_and_never_exceeded() {
 
     // What is gone makes room, at once.
     let namespace = &world.namespaces[0];
-    let some = world.cluster.kubectl(&["get", "pods", "-n", namespace, "-o", "jsonpath={.items[0].metadata.name}"]).ok();
+    let some = world
+        .cluster
+        .kubectl(&["get", "pods", "-n", namespace, "-o", "jsonpath={.items[0].metadata.name}"])
+        .ok();
     world.cluster.kubectl(&["delete", "pod", "-n", namespace, &some, "--grace-period=0"]).ok();
     let pod = "{apiVersion: v1, kind: Pod, metadata: {generateName: p-}, spec: {schedulingGates: [{name: example.com/never}], \
                containers: [{name: c, image: 'busybox:1.35', resources: {requests: {cpu: 1m, memory: 1Mi}, \
@@ -194,7 +205,16 @@ fn a_shared_quota_is_met_and_never_exceeded() {
     let answers = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let words = ["delete", "pods", "-n", "atoll-system", "-l", "app=admission", "--force", "--grace-period=0"];
+                let words = [
+                    "delete",
+                    "pods",
+                    "-n",
+                    "atoll-system",
+                    "-l",
+                    "app=admission",
+                    "--force",
+                    "--grace-period=0",
+                ];
                 world.cluster.kubectl(&words);
                 std::thread::sleep(Duration::from_secs(4));
             }

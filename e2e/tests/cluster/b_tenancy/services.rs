@@ -81,14 +81,16 @@ fn lead_a_service_to_a_neighbour_by_slices() {
 
 fn ingress(spec: &str, reason: &'static str) -> Attack<'static> {
     let metadata = "metadata: {name: attack, namespace: NS}";
-    let manifest = format!("{{apiVersion: networking.k8s.io/v1, kind: Ingress, {metadata}, spec: {{{spec}}}}}");
+    let manifest =
+        format!("{{apiVersion: networking.k8s.io/v1, kind: Ingress, {metadata}, spec: {{{spec}}}}}");
     object(&manifest, reason, "atoll-hosts")
 }
 
 fn route(spec: &str, reason: &'static str) -> Attack<'static> {
     let metadata = "metadata: {name: attack, namespace: NS}";
-    let manifest =
-        format!("{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, {metadata}, spec: {{{spec}}}}}");
+    let manifest = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, {metadata}, spec: {{{spec}}}}}"
+    );
     object(&manifest, reason, "atoll-hosts")
 }
 
