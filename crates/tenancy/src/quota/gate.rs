@@ -544,7 +544,7 @@ mod tests {
         )
     }
 
-    fn asked(object: Value, old: Value) -> Asked {
+    fn asked(object: &Value, old: &Value) -> Asked {
         let request = json!({
             "uid": "r-1", "namespace": "shop", "resource": { "group": "", "version": "v1", "resource": "services" },
             "object": object, "oldObject": old,
@@ -560,21 +560,21 @@ mod tests {
     #[test]
     fn a_new_object_asks_for_all_and_a_change_for_what_is_more() {
         let quota = quota(&[("services", "5"), ("services.nodeports", "5")]);
-        let new = request("ada", &quota, &asked(service("NodePort", 2), Value::Null)).unwrap().unwrap();
+        let new = request("ada", &quota, &asked(&service("NodePort", 2), &Value::Null)).unwrap().unwrap();
         assert_eq!((new.key.as_str(), new.total), ("u", None));
         assert_eq!(new.more, Amounts::from([("services".into(), 1000), ("services.nodeports".into(), 2000)]));
-        let change = asked(service("NodePort", 3), service("NodePort", 1));
+        let change = asked(&service("NodePort", 3), &service("NodePort", 1));
         let change = request("ada", &quota, &change).unwrap().unwrap();
         assert_eq!(change.key, "u.r-1");
         assert_eq!(change.more, Amounts::from([("services.nodeports".into(), 2000)]));
         assert_eq!(change.total, Some(Amounts::from([("services.nodeports".into(), 3000)])));
-        let less = asked(service("ClusterIP", 1), service("NodePort", 1));
+        let less = asked(&service("ClusterIP", 1), &service("NodePort", 1));
         assert_eq!(request("ada", &quota, &less).unwrap(), None);
     }
 
     #[test]
     fn a_pod_that_does_not_say_what_it_needs_is_told_so() {
-        let mut pod = asked(json!({ "spec": { "containers": [{}] } }), Value::Null);
+        let mut pod = asked(&json!({ "spec": { "containers": [{}] } }), &Value::Null);
         pod.resource.resource = "pods".into();
         let refusal = request("ada", &quota(&[("limits.memory", "1Gi")]), &pod).unwrap_err();
         assert_eq!(refusal.status(), (422, "Invalid"));

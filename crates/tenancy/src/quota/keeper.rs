@@ -157,11 +157,7 @@ impl Keeper {
             match quota.status.as_ref().and_then(|status| status.keeper.as_deref()) {
                 None => {}
                 Some(keeper) if keeper == self.name => drop(self.held.insert(name)),
-                Some(_) if self.held.contains(&name) => {
-                    if self.lost.insert(name.clone()) {
-                        tracing::info!(quota = name, "another process counts now");
-                    }
-                }
+                Some(_) if self.held.contains(&name) => drop(self.lost.insert(name)),
                 Some(_) => {
                     let mut next = SharedQuota::clone(&quota);
                     next.status.get_or_insert_default().keeper = Some(self.name.clone());
