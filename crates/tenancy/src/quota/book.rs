@@ -345,7 +345,7 @@ mod tests {
                     book.write_reserved(&mut seen);
                     if self.write(version, seen) {
                         self.gates[gate] = self.quota.clone();
-                        let steps = self.rng.random_range(0..30);
+                        let steps = self.rng.random_range(0..5);
                         self.admitted.push((request, steps));
                     } else {
                         self.gates[gate] = self.quota.clone();
@@ -424,7 +424,11 @@ mod tests {
                     let gate = self.rng.random_range(0..2);
                     self.gates[gate] = self.quota.clone();
                 }
-                5 => self.delete(),
+                5 => {
+                    if self.rng.random_ratio(1, 20) {
+                        self.delete();
+                    }
+                }
                 6 | 7 => self.tell(),
                 8 => self.keep(),
                 _ => self.store(),
