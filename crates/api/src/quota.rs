@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     derive = "PartialEq",
     validation = Rule::new("has(self.spec.account) != has(self.spec.workspace)").message("a shared quota is of an account or of a workspace and those below it: name one of both").field_path(".spec"),
-    validation = Rule::new("oldSelf.spec.?account == self.spec.?account && oldSelf.spec.?workspace == self.spec.?workspace").message("whose quota it is doesn't change: delete it and make another").field_path(".spec"),
+    validation = Rule::new("has(self.spec.account) ? has(oldSelf.spec.account) && self.spec.account == oldSelf.spec.account : has(oldSelf.spec.workspace) && self.spec.workspace == oldSelf.spec.workspace").message("whose quota it is doesn't change: delete it and make another").field_path(".spec"),
     printcolumn = r#"{"name":"Account","type":"string","jsonPath":".spec.account"}"#,
     printcolumn = r#"{"name":"Workspace","type":"string","jsonPath":".spec.workspace"}"#,
     printcolumn = r#"{"name":"Counted","type":"string","jsonPath":".status.conditions[?(@.type==\"Counted\")].status"}"#,
@@ -30,9 +30,11 @@ use serde::{Deserialize, Serialize};
 pub struct SharedQuotaSpec {
     /// The account that owns the workspaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub account: Option<String>,
     /// The workspace that is the topmost of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub workspace: Option<String>,
     /// The most of each resource, by the names that a ResourceQuota uses, such as
     /// `requests.cpu` or `count/secrets`, and by those of `measures`.
