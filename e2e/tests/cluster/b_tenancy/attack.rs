@@ -131,12 +131,18 @@ fn pod_security(world: &World, level: &str) {
     world.kubectl_as(controller, &[&words[..], &[force]].concat()).ok();
 }
 
-fn scale_controller(world: &World, replicas: u8) {
-    let replicas = format!("--replicas={replicas}");
+fn scale_controller(world: &World, count: u8) {
+    let replicas = format!("--replicas={count}");
     let words = ["scale", "-n", "atoll-system", "deployment/controller", &replicas];
     world.cluster.kubectl(&words).ok();
     let words = ["rollout", "status", "-n", "atoll-system", "deployment/controller", "--timeout=60s"];
     world.cluster.kubectl(&words).ok();
+    // One that is ending still puts right what it sees.
+    eventually("the controller is there, or gone", NOTICED, || {
+        let words = ["get", "pods", "-n", "atoll-system", "-l", "app=controller", "-o", "name"];
+        let pods = world.cluster.kubectl(&words).ok();
+        if pods.lines().count() == usize::from(count) { Ok(()) } else { Err(pods) }
+    });
 }
 
 /// With rights that somebody gave by mistake: the attack is to be refused still.
