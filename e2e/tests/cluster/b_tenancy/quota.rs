@@ -59,6 +59,7 @@ impl World {
         let authority = self.cluster.authority();
         let server = self.owner.server();
         let port = server.rsplit_once(':').unwrap().1;
+        let bodies = tempfile::tempdir().unwrap();
         let mut requests = String::new();
         for index in 0..count {
             let namespace = &self.namespaces[index % WORKSPACES];
@@ -70,9 +71,10 @@ impl World {
                 "url = \"https://api.atoll.localhost:{port}/api/v1/namespaces/{namespace}/pods\"\n\
                  data = \"@{body}\"\nheader = \"Content-Type: application/json\"\nheader = \"Authorization: Bearer {}\"\n\
                  cacert = \"{}\"\nresolve = \"api.atoll.localhost:{port}:127.0.0.1\"\nmax-time = 60\nsilent\n\
-                 write-out = \"\\n%{{http_code}} %{{response_code}}@@\\n\"",
+                 output = \"{}\"\nwrite-out = \"%{{http_code}} {index}\\n\"",
                 self.owner.token(),
                 authority.path().display(),
+                bodies.path().join(index.to_string()).display(),
             )
             .unwrap();
         }
@@ -86,9 +88,9 @@ impl World {
             &config,
         ]));
         let mut answers = BTreeMap::new();
-        for answer in said.out.split("@@\n").filter(|answer| !answer.trim().is_empty()) {
-            let (body, status) = answer.trim_end().rsplit_once('\n').unwrap_or(("", answer));
-            let status = status.split(' ').next().unwrap_or_default();
+        for answer in said.out.lines() {
+            let (status, index) = answer.split_once(' ').unwrap();
+            let body = std::fs::read_to_string(bodies.path().join(index)).unwrap_or_default();
             let what = match status {
                 "201" => "created".to_owned(),
                 "403" if body.contains("has no room") => "refused".to_owned(),
