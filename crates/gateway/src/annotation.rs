@@ -462,7 +462,7 @@ impl<'a> Reader<'a> {
             match value::header_name(name) {
                 Some(name) => names.push(name),
                 None => {
-                    self.note("auth-response-headers", format!("{name:?} is no header that an app may get"))
+                    self.note("auth-response-headers", format!("{name:?} is no header that an app may get"));
                 }
             }
         }

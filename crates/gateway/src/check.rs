@@ -57,7 +57,11 @@ pub struct Check {
 
 pub(crate) enum Checked {
     Passed(Vec<(HeaderName, HeaderValue)>),
-    Answered(Page),
+    Answered(Box<Page>),
+}
+
+fn answered(page: Page) -> Checked {
+    Checked::Answered(Box::new(page))
 }
 
 /// What is asked of, besides its head.
@@ -105,7 +109,7 @@ impl Check {
             _ => None,
         };
         let Some(answer) = answer else {
-            return Page::new(502, "The app's login can't be reached.").map(Checked::Answered);
+            return Page::new(502, "The app's login can't be reached.").map(answered);
         };
         match (answer.status(), &self.signin) {
             (status, _) if status.is_success() => {
@@ -123,19 +127,17 @@ impl Check {
                     secure: asked.peer.tls.is_some(),
                     view: View::shared(false),
                 };
-                Page::redirect(302, &signin.fill(&request, asked.authority)).map(Checked::Answered)
+                Page::redirect(302, &signin.fill(&request, asked.authority)).map(answered)
             }
             (StatusCode::UNAUTHORIZED, None) => {
                 let mut page = Page::new(401, "This app asks for a login.")?;
                 for challenge in answer.headers().get_all(header::WWW_AUTHENTICATE) {
                     page.head.append_header(header::WWW_AUTHENTICATE, challenge.clone())?;
                 }
-                Ok(Checked::Answered(page))
+                Ok(answered(page))
             }
-            (StatusCode::FORBIDDEN, _) => {
-                Page::new(403, "This app doesn't let you in.").map(Checked::Answered)
-            }
-            _ => Page::new(500, "The app's login says neither yes nor no.").map(Checked::Answered),
+            (StatusCode::FORBIDDEN, _) => Page::new(403, "This app doesn't let you in.").map(answered),
+            _ => Page::new(500, "The app's login says neither yes nor no.").map(answered),
         }
     }
 }

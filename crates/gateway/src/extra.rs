@@ -164,7 +164,7 @@ impl Location {
                 Part::Variable(Variable::Path) => location.push_str(request.path),
                 Part::Variable(Variable::Query) => location.push_str(query.unwrap_or_default()),
                 Part::Variable(Variable::IsQuery) => {
-                    location.push_str(if query.is_some() { "?" } else { "" })
+                    location.push_str(if query.is_some() { "?" } else { "" });
                 }
                 Part::Variable(Variable::Host) => location.push_str(authority),
                 Part::Variable(Variable::Scheme) => {

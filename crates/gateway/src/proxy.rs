@@ -153,7 +153,7 @@ impl Proxy {
         }
         if let Some(extra) = &action.extra {
             match screen(extra, &route, &request, peer, &decided.authority)? {
-                Screened::Answered(page) => return Ok(Some(page)),
+                Screened::Answered(page) => return Ok(Some(*page)),
                 Screened::Passed(place) => decided._place = place,
             }
         }
@@ -268,7 +268,7 @@ impl ProxyHttp for Proxy {
             let asked = Asked { peer, host, authority, claims: &CLAIMS };
             match check.ask(session.req_header(), &asked).await? {
                 Checked::Passed(headers) => decided.passed = headers,
-                Checked::Answered(answer) => page = Some(answer),
+                Checked::Answered(answer) => page = Some(*answer),
             }
         }
         match page {

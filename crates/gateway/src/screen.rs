@@ -11,8 +11,12 @@ use crate::stream::Peer;
 
 /// What becomes of a request before a backend is chosen for it.
 pub(crate) enum Screened {
-    Answered(Page),
+    Answered(Box<Page>),
     Passed(Option<client::Admitted>),
+}
+
+fn answered(page: Page) -> Screened {
+    Screened::Answered(Box::new(page))
 }
 
 /// Does what only annotations ask for: sends elsewhere, and keeps out.
@@ -25,17 +29,17 @@ pub(crate) fn screen(
 ) -> Result<Screened> {
     if let Some(redirect) = &extra.redirect {
         let location = redirect.location.fill(request, authority);
-        return Page::redirect(redirect.status, &location).map(Screened::Answered);
+        return Page::redirect(redirect.status, &location).map(answered);
     }
     let address = peer.address.ip();
     if extra.sources.as_ref().is_some_and(|sources| !sources.admit(address)) {
-        return Page::new(403, "This app is not open to where you are.").map(Screened::Answered);
+        return Page::new(403, "This app is not open to where you are.").map(answered);
     }
     match extra.clients.as_ref().map(|clients| clients.admit(&route.owner, address, rate::now())) {
         None => Ok(Screened::Passed(None)),
         Some(Ok(place)) => Ok(Screened::Passed(place)),
         Some(Err(wait)) => {
-            Page::later(wait, "You ask for more than this app serves one client.").map(Screened::Answered)
+            Page::later(wait, "You ask for more than this app serves one client.").map(answered)
         }
     }
 }

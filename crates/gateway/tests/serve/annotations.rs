@@ -141,10 +141,10 @@ async fn only_who_logs_in_is_let_in() {
 async fn only_whom_the_app_s_own_service_knows_is_let_in() {
     let port = 80;
     let url = format!("http://auth.a.svc:{port}/check");
-    let annotations = [("auth-url", url.as_str()), ("auth-response-headers", "X-User")];
+    let annotations = [("auth-url", url.as_str()), ("auth-response-headers", "X-User, X-Mail")];
     let (mut world, backend) = world(&annotations).await;
     let served = || backend.served.load(std::sync::atomic::Ordering::SeqCst);
-    let known = "Authorization: let me in\r\nX-User: root\r\n";
+    let known = "Authorization: let me in\r\nX-User: root\r\nX-Mail: root\r\n";
     let (status, answer) = world.ask("web.apps.test", "/", known).await;
     assert_eq!(status, 502, "nobody can be asked: {answer}");
     let auth = Backend::start("auth").await;
@@ -157,6 +157,7 @@ async fn only_whom_the_app_s_own_service_knows_is_let_in() {
     // What the service was asked comes back by the header that is passed on.
     assert!(answer.contains("x-user=GET http://web.apps.test/x?y 127.0.0.1\n"), "{answer}");
     assert_eq!(answer.matches("x-user=").count(), 1, "{answer}");
+    assert!(!answer.contains("x-mail="), "it has said nothing of that: {answer}");
     world.app(
         "web",
         "web.apps.test",
@@ -202,16 +203,21 @@ async fn a_backend_s_tls_is_believed_or_verified_as_it_is_asked_for() {
     let backend = Backend::start_tls("inner.test").await;
     let mut world = World::start().await;
     let https = ("backend-protocol", "HTTPS");
-    for (annotations, wanted) in [
-        (&[https][..], 200),
-        (&[https, ("proxy-ssl-server-name", "on"), ("proxy-ssl-name", "inner.test")][..], 200),
-        (&[https, ("proxy-ssl-verify", "on")][..], 502),
+    for (annotations, wanted, saying) in [
+        (&[https][..], 200, "backend=inner.test"),
+        (
+            &[https, ("proxy-ssl-server-name", "on"), ("proxy-ssl-name", "inner.test")][..],
+            200,
+            "backend=inner.test",
+        ),
+        (&[https, ("proxy-ssl-verify", "on")][..], 502, "no BackendTLSPolicy says how"),
         // The backend doesn't understand clear text.
-        (&[][..], 502),
+        (&[][..], 502, "is not reachable"),
     ] {
         world.app("web", "web.apps.test", annotations, &[backend.address]);
         let (status, answer) = world.get("web.apps.test", "/").await;
         assert_eq!(status, wanted, "{annotations:?}: {answer}");
+        assert!(answer.contains(saying), "{annotations:?}: {answer}");
     }
 }
 

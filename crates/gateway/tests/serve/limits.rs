@@ -66,6 +66,7 @@ async fn one_workspaces_flood_costs_another_no_request() {
     }
     // Until there is a flood; then the other's requests, fewer than its burst.
     while refused.load(Ordering::Relaxed) < 500 {
+        assert!(flood.try_join_next().is_none(), "the flood has ended");
         tokio::task::yield_now().await;
     }
     let mut steady = client(&world).await;
