@@ -54,9 +54,12 @@ pub enum Kind {
     EndpointSlice,
     Secret,
     ConfigMap,
+    /// A Secret with users, which is watched only where it is wanted.
+    Users,
 }
 
 impl Kind {
+    /// Those that are watched as a whole.
     pub const ALL: [Self; 13] = [
         Self::Ingress,
         Self::HttpRoute,
@@ -91,6 +94,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
+            Self::Users => "Users",
         }
     }
 
@@ -130,6 +134,7 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     Secret(Secret),
     ConfigMap(ConfigMap),
+    Users(Users),
 }
 
 impl Object {
@@ -148,6 +153,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Secret(_) => Kind::Secret,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Users(_) => Kind::Users,
         }
     }
 
@@ -166,6 +172,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.id,
             Self::Secret(object) => &object.id,
             Self::ConfigMap(object) => &object.id,
+            Self::Users(object) => &object.id,
         }
     }
 
@@ -347,6 +354,32 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A Secret by which people log in.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Users {
+    pub id: Id,
+    /// None: there is no such Secret, or it is larger than one with users is.
+    pub data: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Users {
+    pub fn new(id: Id, secret: Option<core::Secret>) -> Self {
+        let data = secret.map(|secret| secret.data.unwrap_or_default());
+        let data = data.map(|data| data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect());
+        let fits =
+            |data: &BTreeMap<String, Vec<u8>>| data.values().map(Vec::len).sum::<usize>() <= MOST_USERS;
+        Self { id, data: data.filter(fits) }
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a Secret with users.
+const MOST_USERS: usize = 128 << 10;
 const ANNOTATIONS: &str = "nginx.ingress.kubernetes.io/";
 /// The way to name a class before `spec.ingressClassName` was.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
