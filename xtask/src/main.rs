@@ -29,8 +29,17 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
-    /// What `verify` does, the benches, and the Gateway API's conformance suite
+    /// What `verify` does, the benches, fuzzing, and the Gateway API's conformance suite
     VerifyLong,
+    /// Attack the gateway with generated requests, many more than its own tests send
+    Fuzz {
+        /// How many requests are sent, and how many are looked up in generated tables
+        #[arg(long, default_value_t = 1_000_000)]
+        requests: u64,
+        /// Which ones; the same number makes the same requests again
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Build the desktop's files: Rust to wasm, hashed names, compressed
     Desktop {
         /// The folder that gets them
@@ -65,10 +74,12 @@ fn main() -> anyhow::Result<()> {
         Task::VerifyLong => {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
+            run(fuzz(10_000_000, 1))?;
             conformance::run(Path::new("docs/conformance/gateway-api.yaml"), None)?;
             benches::run(5)
         }
         Task::Desktop { output, cache } => desktop(output, cache),
+        Task::Fuzz { requests, seed } => run(fuzz(requests, seed)),
         Task::Ebpf => run(ebpf()),
         Task::Conformance { report, only } => {
             run(cargo(&["build", "--release", "--bin", "atoll"]))?;
@@ -97,6 +108,16 @@ fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
 fn ebpf() -> Command {
     let mut command = Command::new("crates/network-ebpf/build.sh");
     command.arg("target/ebpf/network.o");
+    command
+}
+
+/// The gateway's own fuzzing test, with more to do. Its features are those of
+/// `verify`, so that nothing is built twice.
+fn fuzz(requests: u64, seed: u64) -> Command {
+    let mut command =
+        cargo(&["test", "--release", "--workspace", "--features", "server/browser", "--test", "fuzz", "--"]);
+    command.args(["--nocapture", "--test-threads=1"]);
+    command.env("ATOLL_FUZZ_REQUESTS", requests.to_string()).env("ATOLL_FUZZ_SEED", seed.to_string());
     command
 }
 

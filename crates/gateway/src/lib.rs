@@ -18,6 +18,7 @@ pub mod cors;
 pub mod entrance;
 pub mod error;
 pub mod gateway_api;
+mod head;
 pub mod index;
 pub mod listen;
 pub mod metrics;

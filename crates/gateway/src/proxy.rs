@@ -16,6 +16,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
 use crate::cors::is_preflight;
+use crate::head;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::object::Protocol;
@@ -107,6 +108,9 @@ impl Proxy {
         let Some(peer) = peer(session) else {
             return Error::e_explain(ErrorType::InternalError, "a connection that isn't ours");
         };
+        if let Some(reason) = head::refusal(head) {
+            return Page::new(400, reason).map(Some);
+        }
         if head.headers.contains_key(header::TRANSFER_ENCODING)
             && head.version != Version::HTTP_2
             && names_length(&session.to_h1_raw())
@@ -488,7 +492,7 @@ impl ProxyHttp for Proxy {
                 request.set_raw_path(format!("{path}{query}").as_bytes())?;
             }
         }
-        for claim in &CLAIMS {
+        for claim in CLAIMS.iter().chain(&head::aliases(&request.headers, &CLAIMS)) {
             request.remove_header(claim);
         }
         if let Some(peer) = peer(session) {

@@ -213,8 +213,19 @@ impl World {
     }
 
     pub fn ingress(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], tls: bool) {
+        self.ingress_at(name, host, "/", annotations, tls);
+    }
+
+    pub fn ingress_at(
+        &mut self,
+        name: &str,
+        host: &str,
+        path: &str,
+        annotations: &[(&str, &str)],
+        tls: bool,
+    ) {
         let backend = Some(ServiceRef { name: name.to_owned(), port: PortRef::Number(80) });
-        let path = IngressPath { path: "/".to_owned(), path_type: PathType::Prefix, backend };
+        let path = IngressPath { path: path.to_owned(), path_type: PathType::Prefix, backend };
         let tls = IngressTls { hosts: vec![host.to_owned()], secret: tls.then(|| format!("{name}-tls")) };
         self.index.apply(Object::Ingress(Ingress {
             id: Id::new("a", name),
