@@ -144,13 +144,17 @@ fn wrong(request: &Request, app: usize) -> Option<String> {
 }
 
 fn claims(head: &Head) -> Option<String> {
-    let claim = |name: &str| {
-        let name = name.replace('_', "-");
-        name.starts_with("x-forwarded")
-            || name.starts_with("x-original-forwarded")
-            || name == "forwarded"
-            || name == "x-real-ip"
-    };
+    const NAMES: [&str; 8] = [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-scheme",
+        "x-original-forwarded-for",
+        "x-real-ip",
+        "forwarded",
+    ];
+    let claim = |name: &str| NAMES.contains(&name.replace('_', "-").as_str());
     let believed = |value: &[u8]| value.windows(CLAIMED.len()).any(|part| part == CLAIMED.as_bytes());
     let (name, _) = head.headers.iter().find(|(name, value)| claim(name) && believed(value))?;
     Some(format!("{name} is the client's claim"))
@@ -181,5 +185,6 @@ fn hops(head: &Head) -> Option<String> {
             return Some(format!("{name} is not for an app"));
         }
     }
-    (websocket && head.framing != Framing::None).then(|| "a handshake with a body".to_owned())
+    let body = !matches!(head.framing, Framing::None | Framing::Length(0));
+    (websocket && body).then(|| "a handshake with a body".to_owned())
 }

@@ -306,7 +306,7 @@ const NOMINATED: &[&[u8]] = &[
     b"content-length",
     b"transfer-encoding",
     b"host",
-    b"x-id",
+    b"accept",
     b"x-forwarded-for",
     b"x-real-ip",
     b"upgrade",

@@ -157,3 +157,14 @@ async fn a_target_names_the_host_that_is_asked() {
         attack.check(&get(target, "a.test"), 200, 1).await;
     }
 }
+
+/// Nothing is below a wildcard by an empty label.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_takes_no_empty_label() {
+    let attack = Attack::start().await;
+    let get = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    attack.check(&get("z.w.test"), 200, 1).await;
+    for host in [".w.test", "z..w.test", "z.w.test..", "."] {
+        attack.check(&get(host), 400, 0).await;
+    }
+}
