@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::StartHandshake;
 
-use crate::certificate::Chosen;
+use crate::certificate::{Chosen, Ready};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
@@ -40,6 +40,7 @@ pub struct Server {
     table: Arc<Table>,
     metrics: Arc<Metrics>,
     tls: Arc<ServerConfig>,
+    ready: Ready,
     stopping: watch::Sender<bool>,
 }
 
@@ -130,6 +131,7 @@ impl Server {
             table,
             metrics,
             tls: Arc::new(tls),
+            ready: Ready::default(),
             stopping: watch::channel(false).0,
         }))
     }
@@ -245,7 +247,8 @@ impl Server {
             return None;
         }
         let mut config = ServerConfig::clone(&self.tls);
-        config.cert_resolver = Arc::new(Chosen(certificate.clone()));
+        let ready = certificate.as_ref().and_then(|certificate| self.ready.of(certificate));
+        config.cert_resolver = Arc::new(Chosen(ready));
         if route.is_some() {
             // What is inside is not for us to agree on.
             config.alpn_protocols.clear();
