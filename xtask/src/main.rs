@@ -5,6 +5,7 @@
 //! passed over: what can't run on a machine fails there.
 
 mod benches;
+mod beside;
 mod conformance;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
-    /// What `verify` does, the benches, fuzzing, and the Gateway API's conformance suite
+    /// What `verify` does, the benches, fuzzing, scale, and the Gateway API's conformance suite
     VerifyLong,
     /// Attack the gateway with generated requests, many more than its own tests send
     Fuzz {
@@ -60,6 +61,14 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Measure what a change costs the gateway beside up to 100,000 routes
+    Scale,
+    /// Measure the gateway beside nginx and HAProxy
+    BenchGateway {
+        /// How many times each is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -75,6 +84,8 @@ fn main() -> anyhow::Result<()> {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
             run(fuzz(10_000_000, 1))?;
+            run(scale())?;
+            beside::run(5)?;
             conformance::run(Path::new("docs/conformance/gateway-api.yaml"), None)?;
             benches::run(5)
         }
@@ -85,6 +96,8 @@ fn main() -> anyhow::Result<()> {
             run(cargo(&["build", "--release", "--bin", "atoll"]))?;
             conformance::run(&report, only.as_deref())
         }
+        Task::Scale => run(scale()),
+        Task::BenchGateway { rounds } => beside::run(rounds),
         Task::Bench { rounds } => benches::run(rounds),
     }
 }
@@ -108,6 +121,14 @@ fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
 fn ebpf() -> Command {
     let mut command = Command::new("crates/network-ebpf/build.sh");
     command.arg("target/ebpf/network.o");
+    command
+}
+
+/// The program that docs/benchmarks/gateway.md tells of; `c` is for certificates.
+fn scale() -> Command {
+    let sizes = ["100", "1000", "10000", "20000c", "100000"];
+    let mut command = cargo(&["run", "--release", "--package", "gateway", "--example", "scale", "--"]);
+    command.args(sizes);
     command
 }
 
