@@ -121,11 +121,11 @@ impl Api {
                 ingress
             }
             "services" => json!({
-                "metadata": meta(&name, &namespace, json!({})),
+                "metadata": meta(&name, &namespace, &json!({})),
                 "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
             }),
             "endpointslices" => json!({
-                "metadata": meta(&name, &namespace, json!({"kubernetes.io/service-name": name})),
+                "metadata": meta(&name, &namespace, &json!({"kubernetes.io/service-name": name})),
                 "addressType": "IPv4",
                 "ports": [{"name": "http", "port": self.backend.port(), "protocol": "TCP"}],
                 "endpoints": [{"addresses": [self.backend.ip().to_string()], "conditions": {"ready": true, "serving": true, "terminating": false}}],
@@ -133,7 +133,7 @@ impl Api {
             _ => {
                 let (certificate, key) = &self.pairs[number];
                 json!({
-                    "metadata": meta(&name, &namespace, json!({})),
+                    "metadata": meta(&name, &namespace, &json!({})),
                     "type": "kubernetes.io/tls",
                     "data": {"tls.crt": certificate, "tls.key": key},
                 })
@@ -143,7 +143,7 @@ impl Api {
 }
 
 /// With what a real server adds and nobody here reads.
-fn meta(name: &str, namespace: &str, labels: Value) -> Value {
+fn meta(name: &str, namespace: &str, labels: &Value) -> Value {
     json!({
         "name": name,
         "namespace": namespace,
@@ -166,7 +166,7 @@ fn meta(name: &str, namespace: &str, labels: Value) -> Value {
 fn ingress(name: &str, namespace: &str, host: &str, service: &str) -> Value {
     // The new ones share a service that is there.
     let namespace = if namespace == "new" { "ns-0" } else { namespace };
-    let mut meta = meta(name, namespace, json!({"app": name}));
+    let mut meta = meta(name, namespace, &json!({"app": name}));
     meta["annotations"] = json!({"nginx.ingress.kubernetes.io/proxy-body-size": "32m"});
     let backend = json!({"service": {"name": service, "port": {"number": 80}}});
     json!({
