@@ -7,7 +7,7 @@
 mod snippet;
 mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::affinity::Affinity;
 use crate::client::ClientLimits;
 use crate::cors::Cors;
 use crate::extra::{BackendSecurity, Extra, FixedRedirect, Location, Sources};
+use crate::few::Few;
 use crate::rate::Rate;
 use crate::route::{HeaderEdit, Limits};
 use crate::upstream_tls::BackendTls;
@@ -139,7 +140,7 @@ const CORS_METHODS: &str = "GET,PUT,POST,DELETE,PATCH,OPTIONS";
 const CORS_AGE: u32 = 1_728_000;
 
 /// Reads the annotations, given without their prefix.
-pub fn read(all: &BTreeMap<String, String>) -> Annotations {
+pub fn read(all: &Few<String, String>) -> Annotations {
     let mut reader = Reader { all, seen: BTreeSet::new(), out: Annotations::default() };
     reader.routing();
     reader.limits();
@@ -160,7 +161,7 @@ pub fn read(all: &BTreeMap<String, String>) -> Annotations {
 }
 
 struct Reader<'a> {
-    all: &'a BTreeMap<String, String>,
+    all: &'a Few<String, String>,
     /// The names that were asked for.
     seen: BTreeSet<&'static str>,
     out: Annotations,

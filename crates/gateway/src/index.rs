@@ -15,11 +15,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
+use crate::few::Few;
 use crate::gateway_api::ObjectRef;
 use crate::object::{self, Entrance, Gateway, Id, Kind, Object, PortRef};
 use crate::route::{Owner, Route, SHARED, Zone};
@@ -68,16 +68,16 @@ type Key = (Kind, Id);
 
 #[derive(Default)]
 struct HostState {
-    routes: BTreeMap<Claim, Vec<Arc<Route>>>,
+    routes: Few<Claim, Vec<Arc<Route>>>,
     /// The Secrets with which objects want the host to be served.
-    certificates: BTreeMap<Claim, Id>,
+    certificates: Few<Claim, Id>,
 }
 
 #[derive(Default)]
 struct SecretState {
     certificate: Option<Arc<Certificate>>,
     /// Hosts that want it, with how many claims.
-    hosts: HashMap<Arc<str>, usize>,
+    hosts: Few<Arc<str>, usize>,
     /// Gateways that name it.
     gateways: BTreeSet<Id>,
 }
@@ -86,7 +86,7 @@ struct SecretState {
 #[derive(Default)]
 struct Placed {
     claim: Option<Claim>,
-    hosts: BTreeSet<HostKey>,
+    hosts: Few<HostKey, ()>,
     secrets: Vec<(Arc<str>, Id)>,
     backends: Vec<(Id, PortRef)>,
     /// Other namespaces that it refers to.
@@ -139,7 +139,7 @@ pub struct Index {
     table: Arc<Table>,
     objects: HashMap<Key, Arc<Object>>,
     /// By namespace first, so that one namespace's are found.
-    placed: BTreeMap<(Id, Kind), Placed>,
+    placed: BTreeMap<(Id, Kind), Box<Placed>>,
     hosts: HashMap<HostKey, HostState>,
     secrets: HashMap<Id, SecretState>,
     services: Services,
@@ -151,7 +151,7 @@ pub struct Index {
     ports: HashMap<Id, BTreeSet<u16>>,
     gateway_routes: HashMap<Id, BTreeSet<Key>>,
     class_gateways: HashMap<String, BTreeSet<Id>>,
-    service_routes: HashMap<Id, BTreeSet<Key>>,
+    service_routes: HashMap<Id, Few<Key, ()>>,
     service_policies: HashMap<Id, BTreeSet<Id>>,
     /// Policies by the ConfigMap they name.
     authority_policies: HashMap<Id, BTreeSet<Id>>,
@@ -352,13 +352,14 @@ impl Index {
                 };
                 let (before, after) = (service(old), service(new));
                 if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
-                    self.services.set_slice(&before, &id.name, None);
+                    self.services.set_slice(&before, id, None);
                 }
-                if let (Some(after), Some(Object::EndpointSlice(slice))) = (after, new) {
-                    self.services.set_slice(&after, &id.name, Some(slice.clone()));
+                if let Some(after) = after {
+                    let slice = self.objects.get(key).cloned();
+                    self.services.set_slice(&after, id, slice);
                 }
             }
-            Kind::Secret => self.place_secret(id, new),
+            Kind::Secret => self.place_secret(id),
             Kind::Users => {
                 for key in self.users.get(id).cloned().unwrap_or_default() {
                     self.place_again(&key);
@@ -599,7 +600,8 @@ impl Index {
         }
         let (old, new) = (service(old), service(new));
         self.services.set_service(id, new.map(|service| service.ports.clone()));
-        for key in self.service_routes.get(id).cloned().unwrap_or_default() {
+        let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
+        for key in routes.unwrap_or_default() {
             self.touch(key.0, &key.1);
         }
         let entrance = |service: &object::Service| service.entrance.clone();
@@ -689,7 +691,14 @@ impl Index {
     /// What else has to know of an object that is placed: added, or taken away.
     fn relate(&mut self, key: &Key, placed: &Placed, add: bool) {
         for (service, _) in &placed.backends {
-            link(&mut self.service_routes, service.clone(), key, add);
+            if add {
+                self.service_routes.entry(service.clone()).or_default().insert(key.clone(), ());
+            } else if let Some(routes) = self.service_routes.get_mut(service) {
+                routes.remove(key);
+                if routes.is_empty() {
+                    self.service_routes.remove(service);
+                }
+            }
             for policy in self.service_policies.get(service).cloned().unwrap_or_default() {
                 self.touch(Kind::BackendTlsPolicy, &policy);
             }
@@ -728,7 +737,7 @@ impl Index {
         let old = self.placed.remove(&place);
         let users = old.as_ref().and_then(|old| old.users.clone());
         if let Some(old) = &old {
-            for host in &old.hosts {
+            for host in old.hosts.keys() {
                 if let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) {
                     state.routes.remove(claim);
                     state.certificates.remove(claim);
@@ -763,25 +772,31 @@ impl Index {
             for (zone, host, route) in compiled.routes {
                 let host = self.host(zone, &host);
                 let state = self.hosts.entry(host.clone()).or_default();
-                state.routes.entry(claim.clone()).or_default().push(Arc::new(route));
-                placed.hosts.insert(host);
+                state.routes.or_insert_with(claim.clone(), Vec::new).push(Arc::new(route));
+                placed.hosts.insert(host, ());
             }
             for (host, secret) in compiled.certificates {
                 let host = self.host(SHARED, &host);
                 let state = self.hosts.entry(host.clone()).or_default();
                 // Of several that one object names for a host the first counts.
-                match state.certificates.entry(claim.clone()) {
-                    Slot::Occupied(_) => continue,
-                    Slot::Vacant(entry) => entry.insert(secret.clone()),
-                };
-                let wanted = self.secrets.entry(secret.clone()).or_default();
-                *wanted.hosts.entry(host.1.clone()).or_default() += 1;
+                if state.certificates.contains_key(&claim) {
+                    continue;
+                }
+                let wanted = self.secrets.entry(secret);
+                let secret = wanted.key().clone();
+                *wanted.or_default().hosts.or_insert_with(host.1.clone(), || 0) += 1;
+                state.certificates.insert(claim.clone(), secret.clone());
                 placed.secrets.push((host.1.clone(), secret));
-                placed.hosts.insert(host);
+                placed.hosts.insert(host, ());
             }
-            touched.extend(placed.hosts.iter().cloned());
+            touched.extend(placed.hosts.keys().cloned());
+            for (service, _) in &mut placed.backends {
+                *service = self.services.known(service.clone());
+            }
+            placed.backends.shrink_to_fit();
+            placed.secrets.shrink_to_fit();
             self.relate(key, &placed, true);
-            self.placed.insert(place.clone(), placed);
+            self.placed.insert(place.clone(), Box::new(placed));
         }
         for host in touched {
             self.publish(&host);
@@ -825,16 +840,17 @@ impl Index {
         known.map_or_else(|| (zone, Arc::from(host)), |(host, _)| host.clone())
     }
 
-    fn place_secret(&mut self, id: &Id, new: Option<&Object>) {
-        let certificate = match new {
-            Some(Object::Secret(secret)) => match Certificate::parse(&secret.certificate, &secret.key) {
+    fn place_secret(&mut self, id: &Id) {
+        let key = (Kind::Secret, id.clone());
+        let certificate = match self.objects.get(&key) {
+            Some(secret) => match Certificate::new(secret.clone()) {
                 Ok(certificate) => Some(Arc::new(certificate)),
                 Err(error) => {
                     tracing::info!(secret = %id, %error, "a TLS Secret can't be served");
                     None
                 }
             },
-            _ => None,
+            None => None,
         };
         if *id == self.scope.default_certificate {
             self.table.default_certificate.store(certificate.clone());

@@ -24,8 +24,11 @@ pub mod entrance;
 pub mod error;
 mod expression;
 pub mod extra;
+pub mod few;
 pub mod gateway_api;
+mod head;
 mod header;
+mod id;
 pub mod index;
 pub mod listen;
 pub mod metrics;
@@ -54,7 +57,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpListener;
@@ -75,6 +78,9 @@ use watch::{Change, Heard};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The snapshot is written at most this often.
 const SNAPSHOT: Duration = Duration::from_secs(3);
+/// Writing it is one part of so many of the time: it holds every object, however
+/// few have changed.
+const SNAPSHOT_SHARE: u32 = 20;
 /// Changes that wait to be applied; a full channel slows the watches down.
 const WAITING: usize = 1024;
 
@@ -220,7 +226,8 @@ async fn apply(
     let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
     let mut synced = Some(synced);
     let mut saved = index.generation();
-    let mut writing: Option<JoinHandle<()>> = None;
+    let mut writing: Option<JoinHandle<Duration>> = None;
+    let mut not_before = Instant::now();
     let mut tick = tokio::time::interval(SNAPSHOT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -251,8 +258,11 @@ async fn apply(
             }
             // What is not in sync yet would replace a fuller snapshot.
             _ = tick.tick(), if missing.is_empty() => {
+                if let Some(written) = writing.take_if(|writing| writing.is_finished()) {
+                    not_before = Instant::now() + written.await.unwrap_or_default() * SNAPSHOT_SHARE;
+                }
                 // Changes don't wait for the disk.
-                if writing.as_ref().is_none_or(JoinHandle::is_finished) {
+                if writing.is_none() && Instant::now() >= not_before {
                     writing = save(&index, &mut saved, snapshot.as_ref());
                 }
             }
@@ -268,13 +278,16 @@ async fn apply(
     }
 }
 
-fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<JoinHandle<()>> {
+/// Begins to write what has changed; in the end, how long that took.
+fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<JoinHandle<Duration>> {
     let snapshot = snapshot.filter(|_| *saved != index.generation())?.clone();
     *saved = index.generation();
     let objects = index.objects();
     Some(tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
         if let Err(error) = snapshot.save(&objects) {
             tracing::warn!(%error, "the snapshot was not written");
         }
+        started.elapsed()
     }))
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::StartHandshake;
 
-use crate::certificate::Chosen;
+use crate::certificate::{Chosen, Ready};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
@@ -44,6 +44,7 @@ pub struct Server {
     tls: Arc<ServerConfig>,
     /// Whose connections begin with a PROXY header.
     balancers: Vec<IpNet>,
+    ready: Ready,
     stopping: watch::Sender<bool>,
 }
 
@@ -145,6 +146,7 @@ impl Server {
             metrics,
             tls: Arc::new(tls),
             balancers,
+            ready: Ready::default(),
             stopping: watch::channel(false).0,
         }))
     }
@@ -277,7 +279,8 @@ impl Server {
             return None;
         }
         let mut config = ServerConfig::clone(&self.tls);
-        config.cert_resolver = Arc::new(Chosen(certificate.clone()));
+        let ready = certificate.as_ref().and_then(|certificate| self.ready.of(certificate));
+        config.cert_resolver = Arc::new(Chosen(ready));
         if route.is_some() {
             // What is inside is not for us to agree on.
             config.alpn_protocols.clear();

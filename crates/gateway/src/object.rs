@@ -14,30 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
 use crate::gateway_api;
-
-/// An object's namespace and name. Cluster-scoped objects have an empty namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Id {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl Id {
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-
-    pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+pub use crate::id::Id;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -192,7 +171,7 @@ pub struct Ingress {
     pub created: i64,
     pub class: Option<String>,
     /// The `nginx.ingress.kubernetes.io/` ones, without that prefix.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Few<String, String>,
     pub default_backend: Option<ServiceRef>,
     pub rules: Vec<IngressRule>,
     pub tls: Vec<IngressTls>,
@@ -344,8 +323,37 @@ pub struct EndpointSlice {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Secret {
     pub id: Id,
+    #[serde(with = "text")]
     pub certificate: Vec<u8>,
+    #[serde(with = "text")]
     pub key: Vec<u8>,
+}
+
+/// PEM as the text it is, a quarter of what a list of its bytes takes. Lists, too,
+/// are read: earlier snapshots have them.
+mod text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.serialize(serializer),
+            Err(_) => bytes.serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Read::deserialize(deserializer).map(|read| match read {
+            Read::Text(text) => text.into_bytes(),
+            Read::Bytes(bytes) => bytes,
+        })
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -410,7 +418,7 @@ impl From<networking::Ingress> for Object {
         let created = created(&ingress.metadata);
         let spec = ingress.spec.unwrap_or_default();
         let mut class = spec.ingress_class_name;
-        let mut annotations = BTreeMap::new();
+        let mut annotations = Few::default();
         for (name, value) in ingress.metadata.annotations.unwrap_or_default() {
             if let Some(name) = name.strip_prefix(ANNOTATIONS) {
                 annotations.insert(name.to_owned(), value);

@@ -18,6 +18,7 @@ use crate::check::{Asked, Checked};
 use crate::cors::is_preflight;
 use crate::decided::Decided;
 use crate::extra::BackendSecurity;
+use crate::head;
 use crate::header::{edit, length, names_length};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -81,6 +82,9 @@ impl Proxy {
         let Some(peer) = peer(session) else {
             return Error::e_explain(ErrorType::InternalError, "a connection that isn't ours");
         };
+        if let Some(reason) = head::refusal(head) {
+            return Page::new(400, reason).map(Some);
+        }
         if head.headers.contains_key(header::TRANSFER_ENCODING)
             && head.version != Version::HTTP_2
             && names_length(&session.to_h1_raw())
@@ -468,7 +472,7 @@ impl ProxyHttp for Proxy {
                 request.set_raw_path(format!("{path}{query}").as_bytes())?;
             }
         }
-        for claim in &CLAIMS {
+        for claim in CLAIMS.iter().chain(&head::aliases(&request.headers, &CLAIMS)) {
             request.remove_header(claim);
         }
         if let Some(peer) = peer(session) {

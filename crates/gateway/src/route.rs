@@ -199,7 +199,7 @@ fn decode(text: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Action {
     pub targets: Targets,
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// Clear-text requests are sent to `https://`.
     pub to_https: bool,
     pub rewrite_host: Option<String>,
@@ -209,10 +209,10 @@ pub struct Action {
     pub limits: Limits,
     /// Backends that get a copy of the request, whose answers nobody sees.
     pub mirrors: Vec<Mirror>,
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// For the whole request, from its head to the end of the answer.
     pub timeout: Option<Duration>,
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// Calls, which need HTTP/2 to the backend.
     pub grpc: bool,
     /// What only annotations ask for.

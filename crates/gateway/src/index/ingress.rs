@@ -212,7 +212,7 @@ impl Common<'_> {
             rewrite_path,
             request_headers: annotations.request_headers.clone(),
             limits: annotations.limits.clone(),
-            cors: annotations.cors.clone(),
+            cors: annotations.cors.clone().map(Box::new),
             grpc: annotations.grpc,
             extra: self.extra.clone(),
             ..Action::default()

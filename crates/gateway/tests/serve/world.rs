@@ -267,7 +267,7 @@ impl World {
         annotations: &[(&str, &str)],
         endpoints: &[SocketAddr],
     ) {
-        self.ingress_in(namespace, name, host, annotations, false);
+        self.ingress_in(namespace, name, host, "/", annotations, false);
         self.index.apply(Object::Service(Service {
             id: Id::new(namespace, name),
             ports: vec![ServicePort { name: String::new(), number: 80, protocol: Protocol::Http1 }],
@@ -277,7 +277,19 @@ impl World {
     }
 
     pub fn ingress(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], tls: bool) {
-        self.ingress_in("a", name, host, annotations, tls);
+        self.ingress_at(name, host, "/", annotations, tls);
+    }
+
+    /// An Ingress of a path.
+    pub fn ingress_at(
+        &mut self,
+        name: &str,
+        host: &str,
+        path: &str,
+        annotations: &[(&str, &str)],
+        tls: bool,
+    ) {
+        self.ingress_in("a", name, host, path, annotations, tls);
     }
 
     fn ingress_in(
@@ -285,11 +297,12 @@ impl World {
         namespace: &str,
         name: &str,
         host: &str,
+        path: &str,
         annotations: &[(&str, &str)],
         tls: bool,
     ) {
         let backend = Some(ServiceRef { name: name.to_owned(), port: PortRef::Number(80) });
-        let path = IngressPath { path: "/".to_owned(), path_type: PathType::Prefix, backend };
+        let path = IngressPath { path: path.to_owned(), path_type: PathType::Prefix, backend };
         let tls = IngressTls { hosts: vec![host.to_owned()], secret: tls.then(|| format!("{name}-tls")) };
         self.index.apply(Object::Ingress(Ingress {
             id: Id::new(namespace, name),
