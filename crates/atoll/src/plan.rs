@@ -1,5 +1,6 @@
 //! `atoll plan`: what workspaces may use, for whoever operates the cloud.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -106,15 +107,20 @@ async fn set(client: Client, changes: PlanChanges) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is named changes, the rest stays.
-fn change(spec: &mut PlanSpec, changes: PlanChanges) {
-    for (resource, quantity) in changes.hard {
+/// Limits as they are named; an empty one is taken away.
+pub fn change_hard(hard: &mut BTreeMap<String, Quantity>, named: Vec<(String, String)>) {
+    for (resource, quantity) in named {
         if quantity.is_empty() {
-            spec.hard.remove(&resource);
+            hard.remove(&resource);
         } else {
-            spec.hard.insert(resource, Quantity(quantity));
+            hard.insert(resource, Quantity(quantity));
         }
     }
+}
+
+/// What is named changes, the rest stays.
+fn change(spec: &mut PlanSpec, changes: PlanChanges) {
+    change_hard(&mut spec.hard, changes.hard);
     match changes.pod_security {
         Some(Standard::Baseline) => spec.pod_security = PodSecurity::Baseline,
         Some(Standard::Restricted) => spec.pod_security = PodSecurity::Restricted,

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use api::{SharedQuota, SharedQuotaSpec};
 use clap::{Args, Subcommand};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 
 use crate::account::admin;
 use crate::arguments::{Common, Output, name_and_value};
+use crate::plan::change_hard;
 use crate::workspace::said;
 use crate::{block_on, packages};
 
@@ -109,13 +109,7 @@ async fn set(client: Client, changes: Changes) -> anyhow::Result<()> {
 
 /// What is named changes, the rest stays.
 fn change(spec: &mut SharedQuotaSpec, changes: Changes) {
-    for (resource, quantity) in changes.hard {
-        if quantity.is_empty() {
-            spec.hard.remove(&resource);
-        } else {
-            spec.hard.insert(resource, Quantity(quantity));
-        }
-    }
+    change_hard(&mut spec.hard, changes.hard);
     spec.account = changes.account.or(spec.account.take());
     spec.workspace = changes.workspace.or(spec.workspace.take());
 }
@@ -123,6 +117,7 @@ fn change(spec: &mut SharedQuotaSpec, changes: Changes) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
     use super::*;
     use crate::arguments::{Arguments, Command};

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::Measure;
+use api::{Measure, SharedQuotaSpec};
 use serde_json::Value;
 
 use super::amount::{Amounts, ONE, add, parse};
@@ -32,14 +32,16 @@ const COUNTED_BY_NAME: [&str; 7] =
 const CLASS_SUFFIX: &str = ".storageclass.storage.k8s.io/";
 
 impl Interest {
-    /// Adds what a quota asks about.
-    pub fn add<'a>(
-        &mut self,
-        hard: impl IntoIterator<Item = &'a String>,
-        measures: &BTreeMap<String, Measure>,
-    ) {
-        self.names.extend(hard.into_iter().cloned());
-        self.measures.extend(measures.iter().map(|(name, measure)| (name.clone(), measure.clone())));
+    /// What quotas ask about.
+    pub fn of<'a>(quotas: impl IntoIterator<Item = &'a SharedQuotaSpec>) -> Self {
+        let mut interest = Self::default();
+        for quota in quotas {
+            interest.names.extend(quota.hard.keys().cloned());
+            interest
+                .measures
+                .extend(quota.measures.iter().map(|(name, measure)| (name.clone(), measure.clone())));
+        }
+        interest
     }
 
     /// The kinds of which objects use any of it, such as `pods` or
@@ -242,10 +244,7 @@ mod tests {
     use super::*;
 
     fn interest(names: &[&str]) -> Interest {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut interest = Interest::default();
-        interest.add(&names, &BTreeMap::new());
-        interest
+        Interest { names: names.iter().map(ToString::to_string).collect(), ..Interest::default() }
     }
 
     fn container(cpu: &str) -> Value {

@@ -156,10 +156,7 @@ impl Gate {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "watching shared quotas"),
             }
-            let mut interest = Interest::default();
-            for quota in self.quotas.state() {
-                interest.add(quota.spec.hard.keys(), &quota.spec.measures);
-            }
+            let interest = Interest::of(self.quotas.state().iter().map(|quota| &quota.spec));
             self.interest.send_if_modified(|before| {
                 let is_new = *before != interest;
                 *before = interest;
@@ -265,8 +262,7 @@ fn unavailable(what: &str, error: &kube::Error) -> Refusal {
 
 /// What is asked of one quota; nothing when it counts nothing of this.
 fn request(name: &str, quota: &SharedQuota, asked: &Asked) -> Result<Option<Request>, Refusal> {
-    let mut interest = Interest::default();
-    interest.add(quota.spec.hard.keys(), &quota.spec.measures);
+    let interest = Interest::of([&quota.spec]);
     let Resource { group, resource } = &asked.resource;
     let kind = if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") };
     let unsaid = interest.unsaid(&kind, &asked.object);
@@ -583,12 +579,12 @@ mod tests {
 
     #[test]
     fn what_is_registered_is_what_is_counted() {
-        let mut interest = Interest::default();
-        assert_eq!(registration("pem", &interest)["webhooks"], json!([]));
+        assert_eq!(registration("pem", &Interest::default())["webhooks"], json!([]));
         let names = ["pods", "count/secrets", "count/widgets.example.com", "example.com/size"];
         let measure = Measure { resource: "widgets.example.com".into(), field: "spec.size".into() };
-        let names = names.map(String::from);
-        interest.add(&names, &BTreeMap::from([("example.com/size".to_string(), measure)]));
+        let mut limited = quota(&names.map(|name| (name, "1")));
+        limited.spec.measures.insert("example.com/size".into(), measure);
+        let interest = Interest::of([&limited.spec]);
         let registered = registration("pem", &interest);
         let webhook = &registered["webhooks"][0];
         assert_eq!(

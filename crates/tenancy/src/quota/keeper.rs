@@ -13,6 +13,7 @@ use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, DynamicObject, PartialObjectMeta, PostParams};
 use kube::core::ApiResource;
+use kube::error::DiscoveryError;
 use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt, discovery};
@@ -66,9 +67,10 @@ struct Keeper {
     held: HashSet<String>,
     lost: HashSet<String>,
     interest: Interest,
-    /// Kinds that are being listed.
+    /// Kinds of which not all objects are known yet.
     unlisted: BTreeSet<String>,
-    /// Kinds that the server doesn't have.
+    /// Kinds that aren't watched: the server doesn't have them, or didn't say whether it
+    /// has, and then they are unlisted as well.
     missing: BTreeSet<String>,
     index: Index,
     cover: Cover,
@@ -142,11 +144,7 @@ pub async fn run(client: Client, sources: Sources) {
 
 impl Keeper {
     fn wanted(&self) -> Interest {
-        let mut wanted = Interest::default();
-        for quota in self.sources.quotas.state() {
-            wanted.add(quota.spec.hard.keys(), &quota.spec.measures);
-        }
-        wanted
+        Interest::of(self.sources.quotas.state().iter().map(|quota| &quota.spec))
     }
 
     /// Makes the quotas this process's that another one counted.
@@ -200,9 +198,19 @@ impl Keeper {
     /// Watches the kinds that the server has by now.
     async fn add_missing(&mut self, watches: &mut Watches) {
         for kind in std::mem::take(&mut self.missing) {
-            let Some(resource) = resource(&self.client, &kind).await else {
-                self.missing.insert(kind);
-                continue;
+            let resource = match resource(&self.client, &kind).await {
+                Ok(Some(resource)) => resource,
+                Ok(None) => {
+                    self.unlisted.remove(&kind);
+                    self.missing.insert(kind);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, kind, "looking for a kind that quotas count; trying again");
+                    self.unlisted.insert(kind.clone());
+                    self.missing.insert(kind);
+                    continue;
+                }
             };
             self.seen.clear();
             self.unlisted.insert(kind.clone());
@@ -241,9 +249,6 @@ impl Keeper {
 
     /// Writes every quota of which something else is known than what it says.
     async fn write(&mut self) {
-        if !self.unlisted.is_empty() {
-            return;
-        }
         let quotas = self.sources.quotas.state();
         if self.cover.refresh(&quotas, &self.sources.workspaces) {
             self.seen.clear();
@@ -265,6 +270,10 @@ impl Keeper {
             let keeper = quota.status.as_ref().and_then(|status| status.keeper.as_deref());
             let is_ours = keeper.is_none_or(|keeper| keeper == self.name) && !self.lost.contains(&name);
             if !is_ours || (self.seen.get(&name) == Some(&version) && !touched.contains(&name)) {
+                continue;
+            }
+            // Less than what is there must never be written. The others go on.
+            if !Interest::of([&quota.spec]).kinds().is_disjoint(&self.unlisted) {
                 continue;
             }
             written.push((name, version, quota));
@@ -307,11 +316,7 @@ impl Keeper {
         next: Option<SharedQuota>,
         workspaces: usize,
     ) -> Option<SharedQuota> {
-        let own: BTreeSet<String> = {
-            let mut interest = Interest::default();
-            interest.add(quota.spec.hard.keys(), &quota.spec.measures);
-            interest.kinds()
-        };
+        let own = Interest::of([&quota.spec]).kinds();
         let missing: Vec<&str> = own.intersection(&self.missing).map(String::as_str).collect();
         let (status, reason, message) = if missing.is_empty() {
             ("True", "Counted", format!("what {workspaces} workspaces use is known"))
@@ -364,7 +369,14 @@ impl Keeper {
     /// or a cache could be behind. One that is there was changed long ago or never; what
     /// it uses now the watch tells.
     async fn is_nowhere(&self, reservation: &Reservation) -> bool {
-        let Some(resource) = resource(&self.client, &reservation.resource).await else { return true };
+        let resource = match resource(&self.client, &reservation.resource).await {
+            Ok(Some(resource)) => resource,
+            Ok(None) => return true,
+            Err(error) => {
+                tracing::warn!(%error, kind = reservation.resource, "looking for what was admitted");
+                return false;
+            }
+        };
         let objects: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &reservation.namespace, &resource);
         match objects.get_metadata_opt(&reservation.name).await {
@@ -382,10 +394,14 @@ impl Keeper {
 }
 
 /// The kind as the server has it; nothing when it has none.
-async fn resource(client: &Client, kind: &str) -> Option<ApiResource> {
+async fn resource(client: &Client, kind: &str) -> Result<Option<ApiResource>, kube::Error> {
     let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
-    let known = discovery::group(client, group).await.ok()?;
-    known.recommended_resources().into_iter().map(|(resource, _)| resource).find(|one| one.plural == plural)
+    let known = match discovery::group(client, group).await {
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => return Ok(None),
+        known => known?,
+    };
+    let resources = known.recommended_resources().into_iter().map(|(resource, _)| resource);
+    Ok(resources.into_iter().find(|one| one.plural == plural))
 }
 
 fn told<K>(
