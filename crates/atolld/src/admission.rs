@@ -1,7 +1,11 @@
-//! Admission: what is changed of pods in workspaces before they are stored.
+//! Admission: what is changed of pods in workspaces before they are stored, and whether
+//! what workspaces and members name is there.
 //!
-//! It holds nothing and watches nothing. It registers itself once it listens, so
-//! that no pod waits for somebody who was never there.
+//! It holds nothing and watches nothing; what it has to know it asks the API server. It
+//! registers itself once it listens, so that no pod waits for somebody who was never
+//! there.
+
+mod lookup;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,12 +19,15 @@ use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tenancy::admission::{self, Front, Question, Review};
+use tenancy::reference;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -70,8 +77,12 @@ pub async fn run(
     let router = Router::new()
         .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
         .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
-        .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(Arc::new(front));
+        .with_state(Arc::new(front))
+        .route(reference::PARENT, post(lookup::parent))
+        .route(reference::LEAVING, post(lookup::leaving))
+        .route(reference::MEMBER, post(lookup::member))
+        .with_state(client.clone())
+        .layer(DefaultBodyLimit::max(LARGEST));
     let ready = Router::new().route("/readyz", get(async || "ready"));
     tokio::select! {
         () = stopped => Ok(()),
@@ -106,16 +117,22 @@ async fn serve(listener: TcpListener, acceptor: &TlsAcceptor, router: &Router) -
 
 /// Registers, and looks now and then whether it still is; ends only with an error.
 async fn keep_registered(client: Client, authority: &str) -> anyhow::Result<()> {
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let wanted = admission::registration(authority);
+    let changing: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let refusing: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let changes = admission::registration(authority);
+    let refusals = reference::registration(authority);
     let parameters = PatchParams::apply("atoll-admission").force();
     let mut told = false;
     loop {
-        match configurations.patch(admission::NAME, &parameters, &Patch::Apply(&wanted)).await {
+        let registered = async {
+            changing.patch(admission::NAME, &parameters, &Patch::Apply(&changes)).await?;
+            refusing.patch(admission::NAME, &parameters, &Patch::Apply(&refusals)).await
+        };
+        match registered.await {
             Ok(_) if told => {}
             Ok(_) => {
                 told = true;
-                tracing::info!("pods of workspaces come here");
+                tracing::info!("the API server asks here");
             }
             Err(error) => tracing::warn!(%error, "registering; trying again"),
         }

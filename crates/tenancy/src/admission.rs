@@ -70,7 +70,7 @@ pub fn answer(review: &Review, question: Question, front: &Front) -> Value {
 }
 
 // Kubernetes' way of putting bytes into JSON, which k8s-openapi knows.
-fn base64(bytes: &[u8]) -> Value {
+pub(crate) fn base64(bytes: &[u8]) -> Value {
     serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap_or_default()
 }
 

@@ -5,12 +5,14 @@
 //! reconciliation that changes nothing, writes nothing.
 
 mod acceptances;
+mod apply;
 mod counts;
 mod drift;
+mod index;
 mod rest;
 mod status;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -28,14 +30,15 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, AccountSpec, Invitation, Member, Plan, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Plan, PlanSpec, Workspace};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
-use crate::name;
 use crate::ownership::{self, Owned};
-use drift::{Fingerprint, fingerprint};
-use rest::Rest;
-use status::Problem;
+use crate::{name, plan};
+use apply::Applied;
+use drift::fingerprint;
+use index::Index;
+use status::{Problem, Told};
 
 /// The name under which changes are known to the API server.
 const FIELD_MANAGER: &str = "atoll-tenancy";
@@ -81,9 +84,10 @@ struct Context {
     config: Config,
     accounts: Store<Account>,
     plans: Store<Plan>,
-    members: Store<Member>,
     invitations: Store<Invitation>,
     workspaces: Store<Workspace>,
+    /// Who is where, and what is above what.
+    index: Arc<Index>,
     /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
     /// Workspaces that may have a namespace, before the store has heard of it.
@@ -114,13 +118,6 @@ impl Known {
     }
 }
 
-/// What a workspace's objects were when they were last applied.
-#[derive(Default)]
-struct Applied {
-    desired: Vec<Value>,
-    stored: HashMap<(String, String), Fingerprint>,
-}
-
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let known = Known::new(5);
@@ -130,9 +127,12 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let (members, members_changed) = watched::<Member>(&client, &known);
     let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
     let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
+    let (index, concerned) = Index::new();
+    let index = Arc::new(index);
     let workspaces_changed = {
-        let changed = changed.clone();
+        let (changed, index, workspaces) = (changed.clone(), index.clone(), workspaces.clone());
         workspaces_changed.inspect(move |event| {
+            index.hear_workspace(event, &workspaces);
             // No reconciliation tells of what has gone.
             if matches!(event, Ok(watcher::Event::Delete(_))) {
                 changed.notify_one();
@@ -146,9 +146,9 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         config,
         accounts,
         plans,
-        members,
         invitations,
         workspaces: workspaces.clone(),
+        index: index.clone(),
         applied: Mutex::default(),
         granted: Mutex::default(),
         changed,
@@ -162,15 +162,15 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     // that stay as they are cost no request.
     let everything =
         futures::stream::select(specs(accounts_changed).map(drop), specs(plans_changed).map(drop));
-    let of_members = {
-        let of_namespace = of_namespace.clone();
-        specs(members_changed).filter_map(move |member| future::ready(of_namespace(member.namespace())))
-    };
+    // A member concerns the workspace and what is below it, which the index says.
+    let members_changed =
+        members_changed.inspect(move |event| index.hear_member(event, &members)).for_each(|_| future::ready(()));
+    let concerned = concerned.map(|name| ObjectRef::new(&name));
     let drifted =
         drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
     let reconciling = controller
         .reconcile_all_on(everything)
-        .reconcile_on(of_members)
+        .reconcile_on(concerned)
         .reconcile_on(drifted)
         .run(reconcile, again, context.clone())
         .for_each(|result| {
@@ -184,6 +184,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = reconciling => Err(Error::Watch("workspaces")),
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
+        () = members_changed => Err(Error::Watch("members")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
     }
 }
@@ -290,10 +291,13 @@ impl Context {
         let value = serde_json::to_value(&object).ok()?;
         let mut applied = lock(&self.applied);
         let changed = applied.get_mut(namespace.as_deref()?)?;
-        if !gone && changed.stored.get(&key) == Some(&fingerprint(&value)) {
-            return None;
+        match changed.objects.get(&key) {
+            Some((_, stored)) if !gone && *stored == fingerprint(&value) => return None,
+            Some(_) => drop(changed.objects.remove(&key)),
+            // Nothing else gives anybody rights.
+            None if gone || kind != "RoleBinding" => return None,
+            None => changed.is_strange = true,
         }
-        changed.desired.clear();
         Some(namespace)
     }
 
@@ -325,18 +329,22 @@ impl Context {
         fits
     }
 
-    fn members(&self, namespace: &str) -> Vec<(String, api::Role)> {
-        let mut members: Vec<_> = self
-            .members
-            .state()
-            .iter()
-            .filter(|member| member.namespace().as_deref() == Some(namespace))
-            // Whoever takes the name later is somebody else.
-            .filter(|member| self.accounts.get(&ObjectRef::new(&member.spec.account)).is_some())
-            .map(|member| (member.spec.account.clone(), member.spec.role))
-            .collect();
-        members.sort();
-        members
+    /// Everybody's role in a workspace.
+    fn roles(&self, name: &str) -> BTreeMap<String, api::Role> {
+        let mut roles = self.index.roles(name);
+        // Whoever takes the name later is somebody else.
+        roles.retain(|account, _| self.accounts.get(&ObjectRef::new(account)).is_some());
+        roles
+    }
+
+    /// What is left of a plan below the plans that these workspaces name.
+    fn tightened(&self, own: Option<&PlanSpec>, above: &[Option<String>]) -> Option<PlanSpec> {
+        let mut left = own?.clone();
+        for name in above {
+            let above = self.plans.get(&ObjectRef::new(name.as_deref().unwrap_or(DEFAULT_PLAN)));
+            left = plan::tighten(&above.map_or_else(plan::nothing, |above| above.spec.clone()), &left);
+        }
+        Some(left)
     }
 }
 
@@ -364,7 +372,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     let name = workspace.name_any();
     if let Err(problem) = api::names::check_workspace_name(&name) {
         let problem = Problem::new("BadName", format!("`{name}` can't be a workspace's name: {problem}"));
-        status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+        status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
         return Ok(Action::await_change());
     }
     label(&context.client, &workspace).await?;
@@ -378,7 +386,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
                 "{who} may own {limit} workspaces and has as many: delete one, or ask an operator for more"
             );
             let problem = Problem::new("TooManyWorkspaces", problem);
-            status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+            status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
             // Whether another one went is looked at again.
             return Ok(Action::requeue(LOOK_AGAIN));
         }
@@ -389,19 +397,20 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
 
     let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
     let plan = context.plans.get(&ObjectRef::new(plan_name));
+    let above = context.index.plans_above(&name);
+    let left = context.tightened(plan.as_ref().map(|plan| &plan.spec), above.as_deref().unwrap_or_default());
     let input = Input {
         workspace: &name,
         uid: &uid,
         namespace: &namespace,
-        owner: owner.as_ref().map(|_| workspace.spec.owner.as_str()),
-        members: context.members(&namespace),
-        plan: plan.as_ref().map(|plan| &plan.spec),
+        roles: context.roles(&name),
+        plan: left.as_ref(),
         cordoned: workspace.spec.cordoned,
         suspended: workspace.spec.suspended,
         inside: &context.config.inside,
         authority: context.config.authority.as_deref(),
     };
-    apply(&context, &input).await?;
+    apply::apply(&context, &input).await?;
     let outcome = if owner.is_none() {
         Err(Problem::new(
             "OwnerMissing",
@@ -416,7 +425,9 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         Ok(())
     };
     let rest = rest::settle(&context.client, &workspace, &namespace).await?;
-    status::write(&context.client, &workspace, Some(&namespace), outcome, rest).await?;
+    let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
+    let told = Told { outcome, rest, parent };
+    status::write(&context.client, &workspace, Some(&namespace), told).await?;
     Ok(if rest.is_under_way() { Action::requeue(rest::LOOK_AGAIN) } else { Action::await_change() })
 }
 
@@ -468,60 +479,13 @@ async fn namespace_of(context: &Context, workspace: &Workspace) -> Result<Option
     Ok(Some(namespace))
 }
 
-/// Applies what is not as it was applied last.
-async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
-    let mut wanted = vec![desired::namespace(input)];
-    wanted.extend(desired::objects(input));
-    if lock(&context.applied).get(input.namespace).is_some_and(|applied| applied.desired == wanted) {
-        return Ok(());
-    }
-    remove_bindings(context, input).await?;
-    let mut stored = HashMap::new();
-    for object in &wanted {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        let objects = api_of(&context.client, &kind, input.namespace);
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let answer = objects.patch(&name, &parameters, &Patch::Apply(object)).await;
-        let answer = answer.map_err(failed(format!("applying {kind} {name} in {}", input.namespace)))?;
-        let value = serde_json::to_value(&answer)
-            .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
-        stored.insert((kind, name), fingerprint(&value));
-    }
-    lock(&context.applied).insert(input.namespace.to_string(), Applied { desired: wanted, stored });
-    Ok(())
-}
-
-fn api_of(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
-    let resource = match kind {
-        "Namespace" => return Api::all_with(client.clone(), &ApiResource::erase::<Namespace>(&())),
-        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
-        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
-        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
-        "ResourceQuota" => ApiResource::erase::<ResourceQuota>(&()),
-        _ => ApiResource::erase::<LimitRange>(&()),
-    };
-    Api::namespaced_with(client.clone(), namespace, &resource)
-}
-
-/// Takes roles away first: what is granted afterwards is never more than wanted.
-async fn remove_bindings(context: &Context, input: &Input<'_>) -> Result<(), Error> {
-    let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), input.namespace);
-    let managed = ListParams::default().labels(MANAGED_LABEL);
-    let there = bindings.list_metadata(&managed).await.map_err(failed("listing role bindings"))?;
-    let absent = desired::absent_bindings(input);
-    for binding in there.iter().map(ResourceExt::name_any).filter(|name| absent.contains(name)) {
-        match bindings.delete(&binding, &DeleteParams::default()).await {
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
-            other => drop(other.map_err(failed(format!("removing the role binding {binding}")))?),
-        }
-    }
-    Ok(())
-}
-
-/// A workspace as a patch of its status.
+/// A workspace as a patch of its status. How many are below it others count.
 fn status_patch(status: &api::WorkspaceStatus) -> Patch<Value> {
-    Patch::Merge(json!({ "status": status }))
+    let mut patch = json!({ "status": status });
+    if let Some(fields) = patch["status"].as_object_mut() {
+        fields.remove("children");
+    }
+    Patch::Merge(patch)
 }
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ pub enum Protection<'a> {
     Policy(&'a str),
     /// Pod Security in the workspace `lab`.
     PodSecurity,
+    /// The webhook that looks up what is named.
+    Lookups,
     /// That somebody doesn't have these rights: user, verbs, resources.
     NoRight(&'a str, &'a str, &'a str),
 }
@@ -85,8 +87,14 @@ impl Protection<'_> {
         match self {
             Self::Policy(name) => enforce(world, name, "Audit"),
             Self::PodSecurity => {
-                scale_controller(world, 0);
+                scale(world, "controller", 0);
                 pod_security(world, "privileged");
+            }
+            Self::Lookups => {
+                // It would register itself again.
+                scale(world, "admission", 0);
+                let words = ["patch", "validatingwebhookconfiguration", "atoll", "--type=merge", "-p"];
+                world.cluster.kubectl(&[&words[..], &[r#"{"webhooks":[]}"#]].concat()).ok();
             }
             Self::NoRight(user, verbs, resources) => grant(world, user, verbs, resources),
         }
@@ -97,8 +105,9 @@ impl Protection<'_> {
             Self::Policy(name) => enforce(world, name, "Deny"),
             Self::PodSecurity => {
                 pod_security(world, "baseline");
-                scale_controller(world, 1);
+                scale(world, "controller", 1);
             }
+            Self::Lookups => scale(world, "admission", 2),
             Self::NoRight(user, ..) => revoke(world, user),
         }
     }
@@ -119,11 +128,11 @@ fn pod_security(world: &World, level: &str) {
     world.kubectl_as(controller, &[&words[..], &[force]].concat()).ok();
 }
 
-fn scale_controller(world: &World, replicas: u8) {
-    let replicas = format!("--replicas={replicas}");
-    let words = ["scale", "-n", "atoll-system", "deployment/controller", &replicas];
+fn scale(world: &World, role: &str, replicas: u8) {
+    let (replicas, deployment) = (format!("--replicas={replicas}"), format!("deployment/{role}"));
+    let words = ["scale", "-n", "atoll-system", &deployment, &replicas];
     world.cluster.kubectl(&words).ok();
-    let words = ["rollout", "status", "-n", "atoll-system", "deployment/controller", "--timeout=60s"];
+    let words = ["rollout", "status", "-n", "atoll-system", &deployment, "--timeout=60s"];
     world.cluster.kubectl(&words).ok();
 }
 
