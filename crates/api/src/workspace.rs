@@ -1,6 +1,6 @@
 //! `Workspace`: where work runs, and `Member`: who works there.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use crate::tree::Node;
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".status.namespace"}"#,
     printcolumn = r#"{"name":"Parent","type":"string","jsonPath":".spec.parent"}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspended","priority":1}"#,
+    printcolumn = r#"{"name":"Goes","type":"string","jsonPath":".spec.deletion","priority":1}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -51,9 +52,21 @@ pub struct WorkspaceSpec {
     /// Whether nothing runs in it; its data is kept. An operator says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// When it goes, with all that is in it. Until then nothing runs in it, and who takes
+    /// this away has it as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Time>,
 }
 
+/// How many days a workspace stays that is to go, where its plan says nothing else.
+pub const DELETION_DAYS: u32 = 7;
+
 impl Workspace {
+    /// Whether nothing runs in it.
+    pub fn rests(&self) -> bool {
+        self.spec.suspended || self.spec.deletion.is_some()
+    }
+
     /// What the tree has to know of it.
     pub fn node(&self) -> Node {
         Node {

@@ -461,6 +461,9 @@ pub struct PlanChanges {
     /// The keys of taints that pods may tolerate
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub tolerations: Option<Vec<String>>,
+    /// How many days a workspace can be restored that was deleted
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub deletion_days: Option<u32>,
 }
 
 /// The Pod Security Standards that a plan can have.

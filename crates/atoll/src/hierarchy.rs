@@ -3,9 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use api::Workspace;
 use api::http::WorkspaceView;
+use api::names::DEFAULT_PLAN;
 use api::tree::Tree;
+use api::workspace::DELETION_DAYS;
+use api::{Plan, Workspace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -79,10 +83,9 @@ async fn set_accepted(client: &Client, found: &Workspace, accepted: &[String]) -
     patched.map(drop).map_err(said).context("changing what may be below the workspace")
 }
 
-/// Removes a workspace, and what is below it if that is asked for; says which.
-pub async fn delete(common: &Common, name: &str, subtree: bool) -> anyhow::Result<Vec<String>> {
-    let client = admin(common).await?;
-    find(&client, name).await?;
+/// What goes with a workspace, as [`plan`] says.
+async fn going(client: &Client, name: &str, subtree: bool) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+    find(client, name).await?;
     let workspaces: Api<Workspace> = Api::all(client.clone());
     let all = workspaces.list(&ListParams::default()).await.context("listing workspaces")?.items;
     let mut tree = Tree::default();
@@ -93,6 +96,39 @@ pub async fn delete(common: &Common, name: &str, subtree: bool) -> anyhow::Resul
     if !subtree && let Some(child) = tree.children(name).next() {
         bail!("`{child}` is below `{name}`: move or delete it first, or give --subtree");
     }
+    Ok(plan)
+}
+
+/// Lets a workspace go later, and what is below it if that is asked for; says which, and
+/// when.
+pub async fn delete_later(
+    common: &Common,
+    name: &str,
+    subtree: bool,
+) -> anyhow::Result<(Vec<String>, Timestamp)> {
+    let client = admin(common).await?;
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let plans: Api<Plan> = Api::all(client.clone());
+    let plan = find(&client, name).await?.spec.plan.unwrap_or_else(|| DEFAULT_PLAN.into());
+    let days = plans.get_opt(&plan).await.context("looking the plan up")?;
+    let days = days.and_then(|plan| plan.spec.deletion_days).unwrap_or(DELETION_DAYS);
+    let second = Timestamp::now().as_second() + i64::from(days) * 24 * 3600;
+    let when = Timestamp::from_second(second).context("reckoning when it goes")?;
+    let mut names = Vec::new();
+    for (one, _) in going(&client, name, subtree).await? {
+        let patch = Patch::Merge(json!({ "spec": { "deletion": Time(when) } }));
+        let patched = workspaces.patch(&one, &PatchParams::default(), &patch).await;
+        patched.map_err(said).context("deleting the workspace")?;
+        names.push(one);
+    }
+    Ok((names, when))
+}
+
+/// Removes a workspace, and what is below it if that is asked for; says which.
+pub async fn delete(common: &Common, name: &str, subtree: bool) -> anyhow::Result<Vec<String>> {
+    let client = admin(common).await?;
+    let workspaces: Api<Workspace> = Api::all(client.clone());
+    let plan = going(&client, name, subtree).await?;
     for (one, others) in &plan {
         if !others.is_empty() {
             let found = find(&client, one).await?;

@@ -57,10 +57,26 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
             block_on(hierarchy::accept(common, &workspace, &child, account.as_deref(), false))?;
             println!("{child} is no longer below {workspace}.");
         }
-        Words::Delete { workspace, subtree } => {
+        Words::Delete { workspace, now, subtree } => {
             packages::become_root()?;
-            let gone = block_on(hierarchy::delete(common, &workspace, subtree))?;
-            println!("Workspace {} and all that was in it are gone.", gone.join(", "));
+            if now {
+                let gone = block_on(hierarchy::delete(common, &workspace, subtree))?;
+                println!("Workspace {} and all that was in it are gone.", gone.join(", "));
+            } else {
+                let (going, when) = block_on(hierarchy::delete_later(common, &workspace, subtree))?;
+                println!("Workspace {} rests, and goes at {when}.", going.join(", "));
+                println!("`atoll workspace restore {workspace}` keeps it.");
+            }
+        }
+        Words::Restore { workspace, account } => {
+            block_on(async {
+                let (client, _) = login::client(common, account.as_deref()).await?;
+                if find(&client, &workspace).await?.spec.deletion.is_none() {
+                    bail!("`{workspace}` was not deleted: there is nothing to restore");
+                }
+                change(&client, &workspace, json!({ "deletion": null })).await
+            })?;
+            println!("Workspace {workspace} stays, as it was.");
         }
         Words::Plan { workspace, plan } => {
             packages::become_root()?;

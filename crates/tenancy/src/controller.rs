@@ -7,6 +7,7 @@
 mod acceptances;
 mod apply;
 mod counts;
+mod deletion;
 mod drift;
 mod index;
 mod rest;
@@ -36,6 +37,7 @@ use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::ownership::{self, Owned};
 use crate::{name, plan};
 use apply::Applied;
+use deletion::Going;
 use drift::fingerprint;
 use index::Index;
 use status::{Problem, Told};
@@ -375,6 +377,11 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
         return Ok(Action::await_change());
     }
+    let (leaving, until) = match deletion::settle(&context, &workspace).await? {
+        Going::No => (None, None),
+        Going::Later(problem, until) => (Some(problem), Some(until)),
+        Going::Gone => return Ok(Action::await_change()),
+    };
     label(&context.client, &workspace).await?;
     let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
     let has_namespace = workspace.status.as_ref().is_some_and(|status| status.namespace.is_some());
@@ -406,12 +413,14 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         roles: context.roles(&name),
         plan: left.as_ref(),
         cordoned: workspace.spec.cordoned,
-        suspended: workspace.spec.suspended,
+        suspended: workspace.rests(),
         inside: &context.config.inside,
         authority: context.config.authority.as_deref(),
     };
     apply::apply(&context, &input).await?;
-    let outcome = if owner.is_none() {
+    let outcome = if let Some(leaving) = leaving {
+        Err(leaving)
+    } else if owner.is_none() {
         Err(Problem::new(
             "OwnerMissing",
             format!("there is no account `{}`: create it, or name another owner", workspace.spec.owner),
@@ -428,7 +437,8 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
     let told = Told { outcome, rest, parent };
     status::write(&context.client, &workspace, Some(&namespace), told).await?;
-    Ok(if rest.is_under_way() { Action::requeue(rest::LOOK_AGAIN) } else { Action::await_change() })
+    let again = rest.is_under_way().then_some(rest::LOOK_AGAIN).or(until);
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Labels the workspace with its own name: front narrows lists by that label, of

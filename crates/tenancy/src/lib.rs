@@ -6,7 +6,7 @@
 //! [`invitation`] what becomes of who accepts one, [`admission`] what is changed of pods,
 //! [`suspension`] how a workspace comes to rest and back, [`plan`] what is left of a
 //! plan below others, [`reference`] which workspaces and accounts may be named.
-//! [`controller`] watches the resources and makes it so. What tenants may do to all this
+//! [`deletion`] when one goes that was deleted. [`controller`] watches the resources and makes it so. What tenants may do to all this
 //! is in the cluster image's manifests: the roles' ClusterRoles and the admission
 //! policies.
 //!
@@ -14,6 +14,7 @@
 
 pub mod admission;
 pub mod controller;
+pub mod deletion;
 pub mod desired;
 pub mod invitation;
 pub mod name;

@@ -79,12 +79,23 @@ pub enum Workspace {
         #[arg(long, value_name = "ACCOUNT")]
         account: Option<String>,
     },
-    /// Remove a workspace with all that is in it
+    /// Let a workspace go with all that is in it, after the days that its plan says: until
+    /// then nothing runs in it, and it can be restored
     Delete {
         workspace: String,
+        /// At once: nothing of it can be restored
+        #[arg(long)]
+        now: bool,
         /// Remove what is below it as well; what others own there is let go and stays
         #[arg(long)]
         subtree: bool,
+    },
+    /// Keep a workspace that was deleted, as it was
+    Restore {
+        workspace: String,
+        /// Act as this account [default: who logged in last]
+        #[arg(long, value_name = "ACCOUNT")]
+        account: Option<String>,
     },
     /// Give a workspace another plan
     Plan { workspace: String, plan: String },

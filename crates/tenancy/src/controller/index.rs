@@ -14,6 +14,7 @@ use api::tree::Problem;
 use api::{Member, Role, Workspace};
 
 use super::lock;
+use crate::deletion::Child;
 
 /// What is known.
 pub struct Index {
@@ -106,6 +107,17 @@ impl Index {
         let tree = known.people.tree();
         tree.parent(name)?;
         Ok(tree.above(name).map(|above| known.plans.get(above).cloned().flatten()).collect())
+    }
+
+    /// What is just below a workspace.
+    pub fn below(&self, name: &str) -> Vec<Child> {
+        let known = lock(&self.known);
+        let tree = known.people.tree();
+        let child = |child: &str| {
+            let owner = tree.get(child).map(|node| node.owner.clone()).unwrap_or_default();
+            Child { owner, name: child.to_owned() }
+        };
+        tree.children(name).map(child).collect()
     }
 
     /// How many of these are just below a workspace.

@@ -78,9 +78,9 @@ fn who_is_a_member_above_is_one_below() {
     cluster.atoll(&["workspace", "member", "remove", "kai-root", "lea"]).ok();
     until("revoked above, revoked below", false, || may(cluster, "lea", "create", "pods", &leaf));
     // A subtree goes as one.
-    let said = cluster.atoll(&["workspace", "delete", "kai-root"]);
+    let said = cluster.atoll(&["workspace", "delete", "--now", "kai-root"]);
     assert!(said.err.contains("`kai-team` is below `kai-root`"), "{said:?}");
-    cluster.atoll(&["workspace", "delete", "kai-team", "--subtree"]).ok();
+    cluster.atoll(&["workspace", "delete", "--now", "kai-team", "--subtree"]).ok();
     let left = cluster.kubectl(&["get", "workspaces", "-o", "name"]).ok();
     assert!(left.contains("kai-root") && !left.contains("kai-team") && !left.contains("kai-leaf"), "{left}");
     kai.leave();
@@ -109,7 +109,7 @@ fn a_plan_above_holds_below() {
     assert_eq!(cluster.kubectl(&["get", "namespace", &leaf, "-o", path]).ok(), "restricted");
     cluster.atoll(&["workspace", "plan", "mia-root", "standard"]).ok();
     tells("*");
-    cluster.atoll(&["workspace", "delete", "mia-leaf"]).ok();
+    cluster.atoll(&["workspace", "delete", "--now", "mia-leaf"]).ok();
     mia.leave();
     cluster.atoll(&["plan", "delete", "narrow"]).ok();
 }
@@ -156,7 +156,7 @@ fn make_a_circle() {
         let said = set_parent(&world.owner, "lab", r#""lab""#);
         assert!(said.err.contains("(lab below lab)"), "{said:?}");
     });
-    world.cluster.atoll(&["workspace", "delete", "lab-two"]).ok();
+    world.cluster.atoll(&["workspace", "delete", "--now", "lab-two"]).ok();
     outcome.unwrap();
 }
 
@@ -174,7 +174,7 @@ fn take_a_parent_from_its_children() {
             world.owner.kubectl(&words)
         });
     });
-    world.cluster.atoll(&["workspace", "delete", "lab-low"]).ok();
+    world.cluster.atoll(&["workspace", "delete", "--now", "lab-low"]).ok();
     outcome.unwrap();
 }
 
@@ -216,7 +216,7 @@ fn what_others_own_stays_when_a_subtree_goes() {
     ria.atoll(&["workspace", "accept", "ria-root", "sam/sam-shop"]).ok();
     sam.atoll(&["workspace", "move", "sam-shop", "--parent", "ria/ria-root"]).ok();
     until("ria manages sam's", true, || may(cluster, "ria", "list", "pods", &sam.namespace));
-    let said = cluster.atoll(&["workspace", "delete", "ria-root", "--subtree"]).ok();
+    let said = cluster.atoll(&["workspace", "delete", "--now", "ria-root", "--subtree"]).ok();
     assert!(said.contains("sam/sam-shop stays"), "{said}");
     until("ria is nothing there", false, || may(cluster, "ria", "list", "pods", &sam.namespace));
     sam.kubectl(&["get", "pods", "-n", &sam.namespace]).ok();
