@@ -6,11 +6,13 @@
 
 mod acceptances;
 mod apply;
+mod copies;
 mod counts;
 mod deletion;
 mod drift;
 mod index;
 mod rest;
+mod sources;
 mod status;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,9 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Action, Controller};
@@ -40,6 +42,7 @@ use apply::Applied;
 use deletion::Going;
 use drift::fingerprint;
 use index::Index;
+use sources::Sources;
 use status::{Problem, Told};
 
 /// The name under which changes are known to the API server.
@@ -90,6 +93,8 @@ struct Context {
     workspaces: Store<Workspace>,
     /// Who is where, and what is above what.
     index: Arc<Index>,
+    /// What is to be copied into what is below.
+    sources: Arc<Sources>,
     /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
     /// Workspaces that may have a namespace, before the store has heard of it.
@@ -122,7 +127,9 @@ impl Known {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(5);
+    let known = Known::new(5 + sources::kinds().len());
+    let sources = Arc::new(Sources::default());
+    let to_copy = sources::watch(&client, &sources, &known);
     let changed = Arc::new(Notify::new());
     let (accounts, accounts_changed) = watched::<Account>(&client, &known);
     let (plans, plans_changed) = watched::<Plan>(&client, &known);
@@ -151,25 +158,35 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         invitations,
         workspaces: workspaces.clone(),
         index: index.clone(),
+        sources,
         applied: Mutex::default(),
         granted: Mutex::default(),
         changed,
         known,
     });
-    let of_namespace = {
-        let workspaces = workspaces.clone();
-        move |namespace: Option<String>| workspace_of(&workspaces, namespace.as_deref())
-    };
     // Accounts and plans concern many workspaces: each is looked at, and those
     // that stay as they are cost no request.
     let everything =
         futures::stream::select(specs(accounts_changed).map(drop), specs(plans_changed).map(drop));
     // A member concerns the workspace and what is below it, which the index says.
-    let members_changed =
-        members_changed.inspect(move |event| index.hear_member(event, &members)).for_each(|_| future::ready(()));
+    let members_changed = members_changed
+        .inspect(move |event| index.hear_member(event, &members))
+        .for_each(|_| future::ready(()));
+    let to_copy = {
+        let context = context.clone();
+        to_copy.for_each(move |namespace| {
+            context.index.look_below(&namespace);
+            future::ready(())
+        })
+    };
     let concerned = concerned.map(|name| ObjectRef::new(&name));
-    let drifted =
-        drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
+    let drifted = {
+        let index = context.index.clone();
+        drifts(&client, &context).filter_map(move |namespace| {
+            let name = namespace.and_then(|namespace| index.workspace_of(&namespace));
+            future::ready(name.map(|name| ObjectRef::new(&name)))
+        })
+    };
     let reconciling = controller
         .reconcile_all_on(everything)
         .reconcile_on(concerned)
@@ -187,6 +204,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
         () = members_changed => Err(Error::Watch("members")),
+        () = to_copy => Err(Error::Watch("what is copied")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
     }
 }
@@ -251,6 +269,8 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
         (ApiResource::erase::<ConfigMap>(&()), MANAGED_LABEL),
         (ApiResource::erase::<ResourceQuota>(&()), MANAGED_LABEL),
         (ApiResource::erase::<LimitRange>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<Secret>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<Role>(&()), MANAGED_LABEL),
         (ApiResource::erase::<Namespace>(&()), WORKSPACE_LABEL),
     ];
     let watches = kinds.map(|(resource, label)| {
@@ -262,14 +282,6 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
             .boxed()
     });
     futures::stream::select_all(watches)
-}
-
-fn workspace_of(workspaces: &Store<Workspace>, namespace: Option<&str>) -> Option<ObjectRef<Workspace>> {
-    let namespace = namespace?;
-    let found = workspaces.find(|workspace| {
-        workspace.status.as_ref().and_then(|status| status.namespace.as_deref()) == Some(namespace)
-    })?;
-    Some(ObjectRef::from_obj(&*found))
 }
 
 impl Context {
@@ -291,13 +303,17 @@ impl Context {
         let namespace = if kind == "Namespace" { Some(object.name_any()) } else { object.namespace() };
         let key = (kind.to_string(), object.name_any());
         let value = serde_json::to_value(&object).ok()?;
+        let is_copy = self.sources.hear_copy(namespace.as_deref()?, &key, &object, gone);
         let mut applied = lock(&self.applied);
         let changed = applied.get_mut(namespace.as_deref()?)?;
         match changed.objects.get(&key) {
             Some((_, stored)) if !gone && *stored == fingerprint(&value) => return None,
             Some(_) => drop(changed.objects.remove(&key)),
+            None if gone => return None,
+            // It may be one that is no longer to be there.
+            None if is_copy => {}
             // Nothing else gives anybody rights.
-            None if gone || kind != "RoleBinding" => return None,
+            None if kind != "RoleBinding" => return None,
             None => changed.is_strange = true,
         }
         Some(namespace)
@@ -433,9 +449,12 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     } else {
         Ok(())
     };
+    let uncopied = copies::settle(&context, &workspace, &namespace, &context.index.above(&name)).await?;
     let rest = rest::settle(&context.client, &workspace, &namespace).await?;
     let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
-    let told = Told { outcome, rest, parent };
+    // What is in the way may go without our hearing of it.
+    let until = if uncopied.is_empty() { until } else { until.or(Some(LOOK_AGAIN)) };
+    let told = Told { outcome, rest, parent, uncopied };
     status::write(&context.client, &workspace, Some(&namespace), told).await?;
     let again = rest.is_under_way().then_some(rest::LOOK_AGAIN).or(until);
     Ok(again.map_or_else(Action::await_change, Action::requeue))

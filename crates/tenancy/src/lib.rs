@@ -6,7 +6,8 @@
 //! [`invitation`] what becomes of who accepts one, [`admission`] what is changed of pods,
 //! [`suspension`] how a workspace comes to rest and back, [`plan`] what is left of a
 //! plan below others, [`reference`] which workspaces and accounts may be named.
-//! [`deletion`] when one goes that was deleted. [`controller`] watches the resources and makes it so. What tenants may do to all this
+//! [`deletion`] when one goes that was deleted, [`propagation`] which objects are copied
+//! into those below. [`controller`] watches the resources and makes it so. What tenants may do to all this
 //! is in the cluster image's manifests: the roles' ClusterRoles and the admission
 //! policies.
 //!
@@ -20,5 +21,6 @@ pub mod invitation;
 pub mod name;
 pub mod ownership;
 pub mod plan;
+pub mod propagation;
 pub mod reference;
 pub mod suspension;

@@ -7,6 +7,7 @@ mod hierarchy;
 mod life;
 mod people;
 mod pods;
+mod propagation;
 mod rights;
 mod services;
 mod sweep;

@@ -8,17 +8,17 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
-use serde_json::Value;
 
-use super::drift::{Fingerprint, fingerprint};
+use super::drift::{Fingerprint, exact, fingerprint};
 use super::{Context, Error, FIELD_MANAGER, failed, lock};
 use crate::desired::{self, Input, MANAGED_LABEL};
+use crate::propagation::{Key, key};
 
 /// What a workspace's objects, by kind and name, were when they were last applied: as
 /// they were asked for, and as the API server stored them.
 #[derive(Default)]
 pub struct Applied {
-    pub objects: HashMap<(String, String), (Value, Fingerprint)>,
+    pub objects: HashMap<Key, (Fingerprint, Fingerprint)>,
     /// A role binding is there that nobody asked for.
     pub is_strange: bool,
 }
@@ -28,16 +28,12 @@ pub struct Applied {
 pub async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
     let mut wanted = vec![desired::namespace(input)];
     wanted.extend(desired::objects(input));
-    let key = |object: &Value| {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-        (text(&object["kind"]), text(&object["metadata"]["name"]))
-    };
     let absent = desired::absent_bindings(input);
     // What isn't known to be there may be: an earlier life of ours may have made it.
     let superfluous = match lock(&context.applied).get(input.namespace) {
         Some(applied) if !applied.is_strange => {
             wanted.retain(|object| {
-                applied.objects.get(&key(object)).is_none_or(|(before, _)| before != object)
+                applied.objects.get(&key(object)).is_none_or(|(before, _)| *before != exact(object))
             });
             let there = absent
                 .iter()
@@ -62,7 +58,7 @@ pub async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
         let answer = answer.map_err(failed(format!("applying {kind} {name} in {}", input.namespace)))?;
         let value = serde_json::to_value(&answer)
             .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
-        objects.insert((kind, name), (object, fingerprint(&value)));
+        objects.insert((kind, name), (exact(&object), fingerprint(&value)));
     }
     let mut all = lock(&context.applied);
     let applied = all.entry(input.namespace.to_string()).or_default();

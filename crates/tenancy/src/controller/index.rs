@@ -109,6 +109,28 @@ impl Index {
         Ok(tree.above(name).map(|above| known.plans.get(above).cloned().flatten()).collect())
     }
 
+    /// What is above a workspace, the nearest first.
+    pub fn above(&self, name: &str) -> Vec<String> {
+        lock(&self.known).people.tree().above(name).map(str::to_owned).collect()
+    }
+
+    /// A workspace's namespace.
+    pub fn namespace_of(&self, name: &str) -> Option<String> {
+        lock(&self.known).people.namespace_of(name).map(str::to_owned)
+    }
+
+    /// The workspace that has a namespace.
+    pub fn workspace_of(&self, namespace: &str) -> Option<String> {
+        lock(&self.known).people.workspace_of(namespace).map(str::to_owned)
+    }
+
+    /// Something in a namespace concerns what is below.
+    pub fn look_below(&self, namespace: &str) {
+        let known = lock(&self.known);
+        let below = known.people.workspace_of(namespace).map(|name| known.people.tree().below(name));
+        self.tell(below.unwrap_or_default());
+    }
+
     /// What is just below a workspace.
     pub fn below(&self, name: &str) -> Vec<Child> {
         let known = lock(&self.known);

@@ -34,12 +34,14 @@ pub struct Told {
     pub rest: Rest,
     /// Whether it is below the parent that it names, if it names one.
     pub parent: Option<Result<(), tree::Problem>>,
+    /// What of it, or of what is above it, can't be copied.
+    pub uncopied: Vec<String>,
 }
 
 impl Told {
     /// Nothing of it is there, because of this.
-    pub const fn refused(problem: Problem) -> Self {
-        Self { outcome: Err(problem), rest: Rest::Running, parent: None }
+    pub fn refused(problem: Problem) -> Self {
+        Self { outcome: Err(problem), rest: Rest::Running, parent: None, uncopied: Vec::new() }
     }
 }
 
@@ -69,6 +71,10 @@ fn next(workspace: &Workspace, namespace: Option<&str>, told: Told, now: &Time) 
         Ok(()) => condition(PARENT, ("True", "Below".to_string(), "it is below its parent".to_string())),
         Err(problem) => condition(PARENT, ("False", problem.reason().to_string(), problem.to_string())),
     }));
+    if !told.uncopied.is_empty() {
+        let problems = told.uncopied.join("; ");
+        conditions.push(condition("Propagation", ("False", "NotCopied".to_string(), problems)));
+    }
     conditions.extend(told.rest.told().map(|(status, reason, message)| {
         condition(SUSPENDED, (status, reason.to_string(), message.to_string()))
     }));
@@ -125,7 +131,7 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
-        let well = || Told { outcome: Ok(()), rest: Rest::Running, parent: None };
+        let well = || Told { outcome: Ok(()), rest: Rest::Running, parent: None, uncopied: Vec::new() };
         workspace.status = Some(next(&workspace, Some("a-x"), well(), &at(1)));
         let same = next(&workspace, Some("a-x"), well(), &at(2));
         assert_eq!(Some(&same), workspace.status.as_ref());
@@ -139,7 +145,7 @@ mod tests {
     fn a_workspace_at_rest_says_so_until_it_runs() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let mut check = |rest, second, wanted: Option<(&str, i64)>| {
-            let told = Told { outcome: Ok(()), rest, parent: None };
+            let told = Told { outcome: Ok(()), rest, parent: None, uncopied: Vec::new() };
             let status = next(&workspace, Some("a-x"), told, &at(second));
             let told = status.conditions.iter().find(|condition| condition.type_ == SUSPENDED);
             let told = told.map(|told| (told.reason.clone(), told.last_transition_time.clone()));
@@ -157,7 +163,7 @@ mod tests {
     fn a_parent_that_does_not_hold_is_told() {
         let workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let check = |parent: Option<Result<(), tree::Problem>>, wanted: Option<(&str, &str)>| {
-            let told = Told { outcome: Ok(()), rest: Rest::Running, parent };
+            let told = Told { outcome: Ok(()), rest: Rest::Running, parent, uncopied: Vec::new() };
             let status = next(&workspace, Some("a-x"), told, &at(1));
             let found = status.conditions.iter().find(|condition| condition.type_ == PARENT);
             let found = found.map(|found| (found.status.as_str(), found.reason.as_str()));
