@@ -261,6 +261,7 @@ mod tests {
         }
         // Nor does anything come from beside or below.
         assert!(copies(&target, [("other", &source), ("leaf", &source)]).is_empty());
+        assert_eq!(copies(&target, [("other", &source), ("root", &source)]).len(), 1);
     }
 
     #[test]
