@@ -69,15 +69,20 @@ pub fn atoll() -> PathBuf {
 
 /// Calls `check` until it is content or time is over, and then says what it was
 /// last.
-pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
+pub fn within<T>(limit: Duration, mut check: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let started = Instant::now();
     loop {
         match check() {
-            Ok(value) => return value,
-            Err(last) if started.elapsed() > limit => panic!("{what}, after {limit:?}: {last}"),
+            Ok(value) => return Ok(value),
+            Err(last) if started.elapsed() > limit => return Err(format!("after {limit:?}: {last}")),
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
+}
+
+/// Waits [`within`] the limit, and fails the test when it is over.
+pub fn eventually<T>(what: &str, limit: Duration, check: impl FnMut() -> Result<T, String>) -> T {
+    within(limit, check).unwrap_or_else(|last| panic!("{what}, {last}"))
 }
 
 /// A cluster that a test may use.

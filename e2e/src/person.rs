@@ -51,7 +51,8 @@ impl Person {
         person
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The file with this person's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
         self.home.path().join("kubeconfig")
     }
 
@@ -79,6 +80,13 @@ impl Person {
         let text = std::fs::read_to_string(self.kubeconfig()).unwrap();
         let config: serde_json::Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"]["token"].as_str().unwrap().to_string()
+    }
+
+    /// Where the Kubernetes API is for this person, as the kubeconfig says.
+    pub fn server(&self) -> String {
+        let text = std::fs::read_to_string(self.kubeconfig()).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["clusters"][0]["cluster"]["server"].as_str().unwrap().to_string()
     }
 
     /// kubectl with another token.

@@ -49,9 +49,12 @@ pub fn init_configuration(cluster: &str, node: &str, address: Ipv4Addr, limits: 
         "containerLogMaxSize": "10Mi",
         "containerLogMaxFiles": 3,
         "imageGCHighThresholdPercent": 90,
+        // The disk is the machine's, and others fill it too: what matters is what is left.
         "evictionHard": {
-            "memory.available": "100Mi", "nodefs.available": "2%", "imagefs.available": "2%"
+            "memory.available": "100Mi", "nodefs.available": "1Gi", "imagefs.available": "1Gi"
         },
+        // So that a node is used again soon after somebody made room.
+        "evictionPressureTransitionPeriod": "30s",
     });
     let mut proxy = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

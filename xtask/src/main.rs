@@ -5,6 +5,7 @@
 //! passed over: what can't run on a machine fails there.
 
 mod benches;
+mod beside;
 mod conformance;
 
 use std::path::{Path, PathBuf};
@@ -29,8 +30,17 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
-    /// What `verify` does, the benches, and the Gateway API's conformance suite
+    /// What `verify` does, the benches, fuzzing, scale, and the Gateway API's conformance suite
     VerifyLong,
+    /// Attack the gateway with generated requests, many more than its own tests send
+    Fuzz {
+        /// How many requests are sent, and how many are looked up in generated tables
+        #[arg(long, default_value_t = 1_000_000)]
+        requests: u64,
+        /// Which ones; the same number makes the same requests again
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Build the desktop's files: Rust to wasm, hashed names, compressed
     Desktop {
         /// The folder that gets them
@@ -51,6 +61,14 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Measure what a change costs the gateway beside up to 100,000 routes
+    Scale,
+    /// Measure the gateway beside nginx and HAProxy
+    BenchGateway {
+        /// How many times each is measured
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Measure `up` beside kubeadm by hand, and memory by component
     Bench {
         /// How many times each is measured
@@ -65,15 +83,22 @@ fn main() -> anyhow::Result<()> {
         Task::VerifyLong => {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
+            run(cargo(&["bench", "-p", "e2e", "--features", "cluster", "--bench", "tenancy"]))?;
+            run(fuzz(10_000_000, 1))?;
+            run(scale())?;
+            beside::run(5)?;
             conformance::run(Path::new("docs/conformance/gateway-api.yaml"), None)?;
             benches::run(5)
         }
         Task::Desktop { output, cache } => desktop(output, cache),
+        Task::Fuzz { requests, seed } => run(fuzz(requests, seed)),
         Task::Ebpf => run(ebpf()),
         Task::Conformance { report, only } => {
             run(cargo(&["build", "--release", "--bin", "atoll"]))?;
             conformance::run(&report, only.as_deref())
         }
+        Task::Scale => run(scale()),
+        Task::BenchGateway { rounds } => beside::run(rounds),
         Task::Bench { rounds } => benches::run(rounds),
     }
 }
@@ -97,6 +122,24 @@ fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
 fn ebpf() -> Command {
     let mut command = Command::new("crates/network-ebpf/build.sh");
     command.arg("target/ebpf/network.o");
+    command
+}
+
+/// The program that docs/benchmarks/gateway.md tells of; `c` is for certificates.
+fn scale() -> Command {
+    let sizes = ["100", "1000", "10000", "20000c", "100000"];
+    let mut command = cargo(&["run", "--release", "--package", "gateway", "--example", "scale", "--"]);
+    command.args(sizes);
+    command
+}
+
+/// The gateway's own fuzzing test, with more to do. Its features are those of
+/// `verify`, so that nothing is built twice.
+fn fuzz(requests: u64, seed: u64) -> Command {
+    let mut command =
+        cargo(&["test", "--release", "--workspace", "--features", "server/browser", "--test", "fuzz", "--"]);
+    command.args(["--nocapture", "--test-threads=1"]);
+    command.env("ATOLL_FUZZ_REQUESTS", requests.to_string()).env("ATOLL_FUZZ_SEED", seed.to_string());
     command
 }
 

@@ -22,6 +22,8 @@ pub mod invitation;
 #[cfg(feature = "resources")]
 pub mod plan;
 #[cfg(feature = "resources")]
+pub mod quota;
+#[cfg(feature = "resources")]
 pub mod workspace;
 
 #[cfg(feature = "resources")]
@@ -37,6 +39,8 @@ pub use invitation::{
 pub use kube::Resource;
 #[cfg(feature = "resources")]
 pub use plan::{Plan, PlanSpec, PlanStatus, PodSecurity};
+#[cfg(feature = "resources")]
+pub use quota::{Measure, Reservation, SharedQuota, SharedQuotaSpec, SharedQuotaStatus};
 pub use role::Role;
 #[cfg(feature = "resources")]
 pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatus};
@@ -44,7 +48,7 @@ pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatu
 #[cfg(feature = "resources")]
 /// The definitions of all custom resources, as the API server takes them.
 pub fn definitions()
--> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 7] {
+-> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 8] {
     use kube::CustomResourceExt;
     [
         Account::crd(),
@@ -54,5 +58,6 @@ pub fn definitions()
         Instance::crd(),
         Invitation::crd(),
         Acceptance::crd(),
+        SharedQuota::crd(),
     ]
 }

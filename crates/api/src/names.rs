@@ -65,6 +65,11 @@ pub const SUSPENDED_GATE: &str = "atoll.dev/suspended";
 /// What the annotations begin with by which a workspace's namespace tells the
 /// admission policies what its plan allows.
 pub const POLICY_PREFIX: &str = "policy.atoll.dev/";
+/// Label on the namespace of a workspace that has a part in a shared quota: what is
+/// made there asks first.
+pub const SHARED_QUOTA_LABEL: &str = "atoll.dev/shared-quota";
+/// Annotation on such a namespace: the names of the shared quotas.
+pub const SHARED_QUOTAS_ANNOTATION: &str = "policy.atoll.dev/shared-quotas";
 /// The plan of workspaces that name none.
 pub const DEFAULT_PLAN: &str = "standard";
 /// What the name of the ClusterRole of a member's role begins with:

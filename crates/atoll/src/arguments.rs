@@ -106,6 +106,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Invite,
     },
+    /// What several workspaces may use together
+    Quota {
+        #[command(subcommand)]
+        command: crate::quota::Quota,
+    },
     /// See and change what workspaces may use
     Plan {
         #[command(subcommand)]
@@ -502,7 +507,7 @@ impl Output {
     }
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err(format!("`{text}` is not NAME=VALUE")),

@@ -17,6 +17,7 @@ mod login;
 mod member;
 mod packages;
 mod plan;
+mod quota;
 mod server;
 mod terminal;
 mod trust;
@@ -81,6 +82,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Member { command } => member::run(&common, command),
         Command::Invite { command } => invite::run(&common, command),
         Command::Plan { command } => plan::run(&common, command),
+        Command::Quota { command } => quota::run(&common, command),
         Command::Usage { of } => workspace::usage(&common, &of.workspace, of.account.as_deref(), of.output),
         Command::Bill { of } => workspace::bill(&common, &of.workspace, of.account.as_deref(), of.output),
         Command::Doctor { output } => doctor::doctor(&common, output),

@@ -1,9 +1,10 @@
-//! Admission: what is changed of pods in workspaces before they are stored, and whether
-//! what workspaces and members name is there.
+//! Admission: what is changed of pods in workspaces before they are stored, whether
+//! what workspaces and members name is there, and whether there is room for what shared
+//! quotas count.
 //!
-//! It holds nothing and watches nothing; what it has to know it asks the API server. It
-//! registers itself once it listens, so that no pod waits for somebody who was never
-//! there.
+//! Nothing that it knows would be missed: what is named it asks the API server, and what
+//! it reserves stands in the quotas. It registers itself once it listens, so that nobody
+//! waits for somebody who was never there.
 
 mod lookup;
 
@@ -27,8 +28,11 @@ use kube::api::{Api, Patch, PatchParams};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tenancy::admission::{self, Front, Question, Review};
+use tenancy::quota::charge::Interest;
+use tenancy::quota::gate::{self, Gate};
 use tenancy::reference;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Certificate;
@@ -74,6 +78,7 @@ pub async fn run(
         TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
     };
     let (https, admin) = (bind(arguments.https).await?, bind(arguments.admin).await?);
+    let (gate, watching) = gate::new(client.clone());
     let router = Router::new()
         .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
         .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
@@ -82,13 +87,16 @@ pub async fn run(
         .route(reference::LEAVING, post(lookup::leaving))
         .route(reference::MEMBER, post(lookup::member))
         .with_state(client.clone())
+        .route(gate::PATH, post(ask_for_room))
+        .with_state(gate.clone())
         .layer(DefaultBodyLimit::max(LARGEST));
     let ready = Router::new().route("/readyz", get(async || "ready"));
     tokio::select! {
         () = stopped => Ok(()),
         result = serve(https, &acceptor, &router) => result,
         result = axum::serve(admin, ready) => result.context("serving readiness"),
-        result = keep_registered(client, &authority) => result,
+        () = watching => anyhow::bail!("the watch of shared quotas ended: the process has to start again"),
+        result = keep_registered(client, &authority, gate.interest()) => result,
     }
 }
 
@@ -115,18 +123,28 @@ async fn serve(listener: TcpListener, acceptor: &TlsAcceptor, router: &Router) -
     }
 }
 
+async fn ask_for_room(State(gate): State<Arc<Gate>>, Json(review): Json<gate::Review>) -> Json<Value> {
+    Json(gate.answer(&review).await)
+}
+
 /// Registers, and looks now and then whether it still is; ends only with an error.
-async fn keep_registered(client: Client, authority: &str) -> anyhow::Result<()> {
+async fn keep_registered(
+    client: Client,
+    authority: &str,
+    mut interest: watch::Receiver<Interest>,
+) -> anyhow::Result<()> {
     let changing: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let refusing: Api<ValidatingWebhookConfiguration> = Api::all(client);
-    let changes = admission::registration(authority);
-    let refusals = reference::registration(authority);
+    let changes = Patch::Apply(admission::registration(authority));
+    let lookups = Patch::Apply(reference::registration(authority));
     let parameters = PatchParams::apply("atoll-admission").force();
     let mut told = false;
     loop {
+        let quotas = Patch::Apply(gate::registration(authority, &interest.borrow_and_update()));
         let registered = async {
-            changing.patch(admission::NAME, &parameters, &Patch::Apply(&changes)).await?;
-            refusing.patch(admission::NAME, &parameters, &Patch::Apply(&refusals)).await
+            changing.patch(admission::NAME, &parameters, &changes).await?;
+            refusing.patch(admission::NAME, &parameters, &lookups).await?;
+            refusing.patch(gate::NAME, &parameters, &quotas).await
         };
         match registered.await {
             Ok(_) if told => {}
@@ -136,6 +154,10 @@ async fn keep_registered(client: Client, authority: &str) -> anyhow::Result<()> 
             }
             Err(error) => tracing::warn!(%error, "registering; trying again"),
         }
-        tokio::time::sleep(Duration::from_secs(if told { 60 } else { 2 })).await;
+        let pause = Duration::from_secs(if told { 60 } else { 2 });
+        // Other quotas may count other kinds.
+        if let Ok(Err(_)) = tokio::time::timeout(pause, interest.changed()).await {
+            anyhow::bail!("nobody tells of shared quotas any more");
+        }
     }
 }

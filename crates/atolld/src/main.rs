@@ -45,6 +45,18 @@ enum Role {
         /// Where what is known is kept over a restart
         #[arg(long)]
         snapshot: Option<PathBuf>,
+        /// Requests a second that a workspace may have of this gateway; 0: any
+        #[arg(long, default_value_t = 2000)]
+        workspace_requests: u32,
+        /// Requests at once, WebSockets among them, that a workspace may have; 0: any
+        #[arg(long, default_value_t = 4000)]
+        workspace_concurrent: u32,
+        /// Bytes a second of bodies that a workspace may have; 0: any
+        #[arg(long, default_value_t = 0)]
+        workspace_bytes: u64,
+        /// Networks of balancers, whose connections begin with a PROXY header
+        #[arg(long, value_delimiter = ',')]
+        proxy_protocol_from: Vec<ipnet::IpNet>,
     },
     /// Show each account its part of the Kubernetes API
     Front(front::Arguments),
@@ -86,13 +98,29 @@ async fn run(role: Role) -> anyhow::Result<()> {
         Role::Agent(arguments) => agent::run(client, arguments, stopped).await,
         Role::Front(arguments) => front::run(client, arguments, stopped).await,
         Role::Server(arguments) => server::run(client, arguments, stopped).await,
-        Role::Gateway { http, https, admin, public_https_port, snapshot } => {
+        Role::Gateway {
+            http,
+            https,
+            admin,
+            public_https_port,
+            snapshot,
+            workspace_requests,
+            workspace_concurrent,
+            workspace_bytes,
+            proxy_protocol_from,
+        } => {
             let config = gateway::Config {
                 http,
                 https,
                 admin,
                 public_https_port,
                 snapshot,
+                workspace_limits: gateway::tenant::Limits {
+                    requests_per_second: workspace_requests,
+                    concurrent: workspace_concurrent,
+                    bytes_per_second: workspace_bytes,
+                },
+                proxy_protocol_from,
                 ..gateway::Config::default()
             };
             Ok(gateway::run(client, config, stopped).await?)

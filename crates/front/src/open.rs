@@ -98,7 +98,11 @@ impl Open {
         state.next += 1;
         let number = state.next;
         let cut = CancellationToken::new();
-        if let Some((claims, namespace)) = claims {
+        // What is being written is the API server's by now: to cut it would undo nothing, and
+        // who leaves a workspace would not hear that they have.
+        if let Some((claims, namespace)) = claims
+            && !asked.is_write()
+        {
             state.entries.insert(number, Entry { claims, namespace, cut: cut.clone() });
         }
         self.metrics.open.fetch_add(1, Ordering::Relaxed);
@@ -256,17 +260,21 @@ mod tests {
     #[test]
     fn a_sweep_cuts_what_may_not_go_on() {
         let open = Open::new(Limits::default(), Arc::default());
-        let enter = |who: &str, path: &str| {
-            let asked = classify("GET", path, "").unwrap();
+        let enter_by = |method: &str, who: &str, path: &str| {
+            let asked = classify(method, path, "").unwrap();
             let namespace = asked.resource.as_ref().map(|resource| resource.namespace.clone());
             open.enter(Who::Account(who.to_owned()), Some((claims(who), namespace)), asked).unwrap()
         };
+        let enter = |who: &str, path: &str| enter_by("GET", who, path);
         let ada = enter("ada", "/api/v1/namespaces/a/pods");
         let bob = enter("bob", "/api/v1/namespaces/b/pods");
+        let leaves = enter_by("DELETE", "bob", "/apis/atoll.dev/v1alpha1/namespaces/b/members/bob");
+        let runs = enter_by("POST", "bob", "/api/v1/namespaces/b/pods/p/exec");
         open.sweep(|claims, namespace| claims.account == "ada" && namespace == Some("a"));
         assert!(!ada.cut().is_cancelled());
-        assert!(bob.cut().is_cancelled());
-        drop((ada, bob));
+        assert!(bob.cut().is_cancelled() && runs.cut().is_cancelled());
+        assert!(!leaves.cut().is_cancelled());
+        drop((ada, bob, leaves, runs));
         assert!(open.state.lock().unwrap().entries.is_empty());
         assert!(open.state.lock().unwrap().counts.is_empty());
     }

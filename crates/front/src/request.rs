@@ -65,6 +65,12 @@ impl Asked {
             })
     }
 
+    /// Whether it changes something at once.
+    pub fn is_write(&self) -> bool {
+        let changes = ["create", "update", "patch", "delete", "deletecollection"];
+        changes.contains(&self.verb.as_str()) && !self.is_long()
+    }
+
     /// Whether it is for every namespace's objects of a kind, or for a kind that
     /// has no namespace.
     pub fn is_across(&self) -> bool {

@@ -25,11 +25,9 @@ impl<'a> Authority<'a> {
         };
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        (!host.is_empty() && host.len() <= 253 && host.bytes().all(allowed)).then_some(Self {
-            text,
-            host,
-            port,
-        })
+        // A wildcard would take an empty label for any other.
+        let labels = host.split('.').all(|label| !label.is_empty());
+        (labels && host.len() <= 253 && host.bytes().all(allowed)).then_some(Self { text, host, port })
     }
 }
 
@@ -70,6 +68,9 @@ mod tests {
         check("[::1]x", None);
         check("", None);
         check(":80", None);
+        check(".a.example", None);
+        check("a..example", None);
+        check("a.example..", None);
     }
 
     #[test]

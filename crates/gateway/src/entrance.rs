@@ -71,7 +71,7 @@ impl Index {
             return Desired::Kept;
         }
         let Some((ports, object)) = self.wanted_ports(gateway).filter(|(ports, _)| !ports.is_empty()) else {
-            let names: Vec<_> = current.into_iter().map(|(id, _)| id.name).collect();
+            let names: Vec<_> = current.into_iter().map(|(id, _)| id.name.clone()).collect();
             return if names.is_empty() { Desired::Kept } else { Desired::Gone(names) };
         };
         let own = service_name(gateway);

@@ -15,15 +15,16 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
+use crate::few::Few;
 use crate::gateway_api::ObjectRef;
 use crate::object::{self, Entrance, Gateway, Id, Kind, Object, PortRef};
 use crate::route::{Owner, Route, SHARED, Zone};
 use crate::table::{Entry, Host, HostKey, Table};
+use crate::tenant::{self, Tenant};
 use attach::{Parent, Seen};
 pub use listeners::{Listener, Reason};
 use service::Services;
@@ -44,6 +45,8 @@ pub struct Scope {
     pub default_certificate: Id,
     /// The Gateway whose hosts Ingresses share.
     pub default_gateway: Id,
+    /// What a workspace may take of each gateway.
+    pub workspace_limits: tenant::Limits,
 }
 
 impl Default for Scope {
@@ -54,6 +57,7 @@ impl Default for Scope {
             controller: api::names::GATEWAY_CONTROLLER.to_owned(),
             default_certificate: system(api::names::GATEWAY_CERTIFICATE),
             default_gateway: system(api::names::DEFAULT_GATEWAY),
+            workspace_limits: tenant::Limits::default(),
         }
     }
 }
@@ -64,16 +68,16 @@ type Key = (Kind, Id);
 
 #[derive(Default)]
 struct HostState {
-    routes: BTreeMap<Claim, Vec<Arc<Route>>>,
+    routes: Few<Claim, Vec<Arc<Route>>>,
     /// The Secrets with which objects want the host to be served.
-    certificates: BTreeMap<Claim, Id>,
+    certificates: Few<Claim, Id>,
 }
 
 #[derive(Default)]
 struct SecretState {
     certificate: Option<Arc<Certificate>>,
     /// Hosts that want it, with how many claims.
-    hosts: HashMap<Arc<str>, usize>,
+    hosts: Few<Arc<str>, usize>,
     /// Gateways that name it.
     gateways: BTreeSet<Id>,
 }
@@ -82,12 +86,13 @@ struct SecretState {
 #[derive(Default)]
 struct Placed {
     claim: Option<Claim>,
-    hosts: BTreeSet<HostKey>,
+    hosts: Few<HostKey, ()>,
     secrets: Vec<(Arc<str>, Id)>,
     backends: Vec<(Id, PortRef)>,
     /// Other namespaces that it refers to.
     foreign: BTreeSet<String>,
     problems: Vec<Problem>,
+    notes: Vec<Problem>,
     unresolved: Vec<Reason>,
     /// Rules that can't be served, of how many.
     broken_rules: usize,
@@ -95,6 +100,8 @@ struct Placed {
     parents: Vec<Parent>,
     /// Hosts that belong to another workspace.
     lost: BTreeSet<HostKey>,
+    /// The Secret with the users who may log in.
+    users: Option<Id>,
 }
 
 /// An object's routes, before they are placed.
@@ -106,10 +113,13 @@ struct Compiled {
     backends: Vec<(Id, PortRef)>,
     foreign: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// What is served otherwise than it is written.
+    notes: Vec<Problem>,
     unresolved: Vec<Reason>,
     broken_rules: usize,
     rules: usize,
     parents: Vec<Parent>,
+    users: Option<Id>,
 }
 
 /// A Gateway of ours.
@@ -129,7 +139,7 @@ pub struct Index {
     table: Arc<Table>,
     objects: HashMap<Key, Arc<Object>>,
     /// By namespace first, so that one namespace's are found.
-    placed: BTreeMap<(Id, Kind), Placed>,
+    placed: BTreeMap<(Id, Kind), Box<Placed>>,
     hosts: HashMap<HostKey, HostState>,
     secrets: HashMap<Id, SecretState>,
     services: Services,
@@ -141,10 +151,14 @@ pub struct Index {
     ports: HashMap<Id, BTreeSet<u16>>,
     gateway_routes: HashMap<Id, BTreeSet<Key>>,
     class_gateways: HashMap<String, BTreeSet<Id>>,
-    service_routes: HashMap<Id, BTreeSet<Key>>,
+    service_routes: HashMap<Id, Few<Key, ()>>,
     service_policies: HashMap<Id, BTreeSet<Id>>,
     /// Policies by the ConfigMap they name.
     authority_policies: HashMap<Id, BTreeSet<Id>>,
+    /// What wants the users of a Secret.
+    users: HashMap<Id, BTreeSet<Key>>,
+    /// Grows when those change.
+    users_generation: u64,
     /// What refers into a namespace from outside.
     strangers: HashMap<String, BTreeSet<Key>>,
     grants: HashMap<String, BTreeSet<Id>>,
@@ -172,6 +186,8 @@ impl Index {
             service_routes: HashMap::new(),
             service_policies: HashMap::new(),
             authority_policies: HashMap::new(),
+            users: HashMap::new(),
+            users_generation: 0,
             strangers: HashMap::new(),
             grants: HashMap::new(),
             touched: None,
@@ -199,6 +215,11 @@ impl Index {
         self.placed.get(&(id.clone(), kind)).map_or(&[], |placed| placed.problems.as_slice())
     }
 
+    /// What of an Ingress is not done as it is written, and is served otherwise.
+    pub fn notes(&self, kind: Kind, id: &Id) -> &[Problem] {
+        self.placed.get(&(id.clone(), kind)).map_or(&[], |placed| placed.notes.as_slice())
+    }
+
     /// Forgets every object of a kind that a full list did not name.
     pub fn retain(&mut self, kind: Kind, listed: &HashSet<Id>) {
         let gone: Vec<Id> = self
@@ -214,6 +235,10 @@ impl Index {
 
     pub fn apply(&mut self, object: Object) {
         let key = (object.kind(), object.id().clone());
+        // One that is on its way when nobody wants it any more.
+        if key.0 == Kind::Users && !self.wants_users(&key.1) {
+            return;
+        }
         let object = Arc::new(object);
         let old = self.objects.get(&key).cloned();
         if old.as_ref().is_some_and(|old| **old == *object) {
@@ -230,6 +255,20 @@ impl Index {
             self.generation += 1;
             self.changed(&key, Some(&old), None);
         }
+    }
+
+    /// The Secrets with users that are to be watched.
+    pub fn wanted_users(&self) -> impl Iterator<Item = &Id> {
+        self.users.keys()
+    }
+
+    pub fn wants_users(&self, id: &Id) -> bool {
+        self.users.contains_key(id)
+    }
+
+    /// Grows when other users may be wanted.
+    pub fn users_generation(&self) -> u64 {
+        self.users_generation
     }
 
     pub(crate) fn default_gateway(&self) -> Id {
@@ -313,13 +352,19 @@ impl Index {
                 };
                 let (before, after) = (service(old), service(new));
                 if let Some(before) = before.filter(|before| Some(before) != after.as_ref()) {
-                    self.services.set_slice(&before, &id.name, None);
+                    self.services.set_slice(&before, id, None);
                 }
-                if let (Some(after), Some(Object::EndpointSlice(slice))) = (after, new) {
-                    self.services.set_slice(&after, &id.name, Some(slice.clone()));
+                if let Some(after) = after {
+                    let slice = self.objects.get(key).cloned();
+                    self.services.set_slice(&after, id, slice);
                 }
             }
-            Kind::Secret => self.place_secret(id, new),
+            Kind::Secret => self.place_secret(id),
+            Kind::Users => {
+                for key in self.users.get(id).cloned().unwrap_or_default() {
+                    self.place_again(&key);
+                }
+            }
         }
     }
 
@@ -338,7 +383,12 @@ impl Index {
                 if ingress.class.as_ref().is_none_or(|class| self.scope.ingress_classes.contains(class)) =>
             {
                 let owner = self.owner(Kind::Ingress, id);
-                Some((ingress.created, ingress::compile(ingress, &owner, &mut self.services)))
+                let objects = &self.objects;
+                let users = |id: &Id| match objects.get(&(Kind::Users, id.clone())).map(Arc::as_ref) {
+                    Some(Object::Users(users)) => Some(users),
+                    _ => None,
+                };
+                Some((ingress.created, ingress::compile(ingress, &owner, &mut self.services, &users)))
             }
             _ => None,
         };
@@ -524,6 +574,11 @@ impl Index {
         if old.is_some() && new.is_some() && labels(old) == labels(new) {
             return;
         }
+        if new.is_none() {
+            self.table.tenants.set(name.to_owned(), None);
+        } else if let Some(tenant) = self.table.tenants.get(name) {
+            tenant.set(self.limits(name));
+        }
         let first = (Id::new(name, ""), Kind::Ingress);
         let inside: Vec<Key> = self
             .placed
@@ -545,7 +600,8 @@ impl Index {
         }
         let (old, new) = (service(old), service(new));
         self.services.set_service(id, new.map(|service| service.ports.clone()));
-        for key in self.service_routes.get(id).cloned().unwrap_or_default() {
+        let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
+        for key in routes.unwrap_or_default() {
             self.touch(key.0, &key.1);
         }
         let entrance = |service: &object::Service| service.entrance.clone();
@@ -608,19 +664,51 @@ impl Index {
 
     fn owner(&self, kind: Kind, id: &Id) -> Arc<Owner> {
         let key = (kind, id.clone());
-        self.table.owners.get(&key).unwrap_or_else(|| Arc::new(Owner::new(kind, id.clone())))
+        self.table
+            .owners
+            .get(&key)
+            .unwrap_or_else(|| Arc::new(Owner::new(kind, id.clone(), self.share(&id.namespace))))
+    }
+
+    /// What everything in a namespace takes of together.
+    fn share(&self, namespace: &str) -> Arc<Tenant> {
+        self.table.tenants.get(namespace).unwrap_or_else(|| {
+            let tenant = Arc::new(Tenant::new(namespace, self.limits(namespace)));
+            self.table.tenants.set(namespace.to_owned(), Some(tenant.clone()));
+            tenant
+        })
+    }
+
+    /// What a namespace may take: the operator's as much as there is, and one that
+    /// isn't known yet no more than a workspace's.
+    fn limits(&self, namespace: &str) -> tenant::Limits {
+        match self.tenant(namespace) {
+            (0, _) => tenant::Limits::default(),
+            _ => self.scope.workspace_limits,
+        }
     }
 
     /// What else has to know of an object that is placed: added, or taken away.
     fn relate(&mut self, key: &Key, placed: &Placed, add: bool) {
         for (service, _) in &placed.backends {
-            link(&mut self.service_routes, service.clone(), key, add);
+            if add {
+                self.service_routes.entry(service.clone()).or_default().insert(key.clone(), ());
+            } else if let Some(routes) = self.service_routes.get_mut(service) {
+                routes.remove(key);
+                if routes.is_empty() {
+                    self.service_routes.remove(service);
+                }
+            }
             for policy in self.service_policies.get(service).cloned().unwrap_or_default() {
                 self.touch(Kind::BackendTlsPolicy, &policy);
             }
         }
         for namespace in &placed.foreign {
             link(&mut self.strangers, namespace.clone(), key, add);
+        }
+        if let Some(users) = &placed.users {
+            link(&mut self.users, users.clone(), key, add);
+            self.users_generation += 1;
         }
         let mut counted = BTreeSet::new();
         for parent in &placed.parents {
@@ -647,8 +735,9 @@ impl Index {
         let place = (id.clone(), *kind);
         let mut touched = BTreeSet::new();
         let old = self.placed.remove(&place);
+        let users = old.as_ref().and_then(|old| old.users.clone());
         if let Some(old) = &old {
-            for host in &old.hosts {
+            for host in old.hosts.keys() {
                 if let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) {
                     state.routes.remove(claim);
                     state.certificates.remove(claim);
@@ -667,10 +756,12 @@ impl Index {
                 backends: compiled.backends,
                 foreign: compiled.foreign,
                 problems: compiled.problems,
+                notes: compiled.notes,
                 unresolved: compiled.unresolved,
                 broken_rules: compiled.broken_rules,
                 rules: compiled.rules,
                 parents: compiled.parents,
+                users: compiled.users,
                 ..Placed::default()
             };
             if let Some(route) = compiled.routes.first()
@@ -681,31 +772,40 @@ impl Index {
             for (zone, host, route) in compiled.routes {
                 let host = self.host(zone, &host);
                 let state = self.hosts.entry(host.clone()).or_default();
-                state.routes.entry(claim.clone()).or_default().push(Arc::new(route));
-                placed.hosts.insert(host);
+                state.routes.or_insert_with(claim.clone(), Vec::new).push(Arc::new(route));
+                placed.hosts.insert(host, ());
             }
             for (host, secret) in compiled.certificates {
                 let host = self.host(SHARED, &host);
                 let state = self.hosts.entry(host.clone()).or_default();
                 // Of several that one object names for a host the first counts.
-                match state.certificates.entry(claim.clone()) {
-                    Slot::Occupied(_) => continue,
-                    Slot::Vacant(entry) => entry.insert(secret.clone()),
-                };
-                let wanted = self.secrets.entry(secret.clone()).or_default();
-                *wanted.hosts.entry(host.1.clone()).or_default() += 1;
+                if state.certificates.contains_key(&claim) {
+                    continue;
+                }
+                let wanted = self.secrets.entry(secret);
+                let secret = wanted.key().clone();
+                *wanted.or_default().hosts.or_insert_with(host.1.clone(), || 0) += 1;
+                state.certificates.insert(claim.clone(), secret.clone());
                 placed.secrets.push((host.1.clone(), secret));
-                placed.hosts.insert(host);
+                placed.hosts.insert(host, ());
             }
-            touched.extend(placed.hosts.iter().cloned());
+            touched.extend(placed.hosts.keys().cloned());
+            for (service, _) in &mut placed.backends {
+                *service = self.services.known(service.clone());
+            }
+            placed.backends.shrink_to_fit();
+            placed.secrets.shrink_to_fit();
             self.relate(key, &placed, true);
-            self.placed.insert(place.clone(), placed);
+            self.placed.insert(place.clone(), Box::new(placed));
         }
         for host in touched {
             self.publish(&host);
         }
         if !self.placed.contains_key(&place) && self.table.owners.get(key).is_some() {
             self.table.owners.set(key.clone(), None);
+        }
+        if let Some(users) = users.filter(|users| !self.wants_users(users)) {
+            self.objects.remove(&(Kind::Users, users));
         }
         // After the new ones are in: a backend that stays keeps its turn and its list.
         for (service, port) in old.into_iter().flat_map(|old| old.backends) {
@@ -740,16 +840,17 @@ impl Index {
         known.map_or_else(|| (zone, Arc::from(host)), |(host, _)| host.clone())
     }
 
-    fn place_secret(&mut self, id: &Id, new: Option<&Object>) {
-        let certificate = match new {
-            Some(Object::Secret(secret)) => match Certificate::parse(&secret.certificate, &secret.key) {
+    fn place_secret(&mut self, id: &Id) {
+        let key = (Kind::Secret, id.clone());
+        let certificate = match self.objects.get(&key) {
+            Some(secret) => match Certificate::new(secret.clone()) {
                 Ok(certificate) => Some(Arc::new(certificate)),
                 Err(error) => {
                     tracing::info!(secret = %id, %error, "a TLS Secret can't be served");
                     None
                 }
             },
-            _ => None,
+            None => None,
         };
         if *id == self.scope.default_certificate {
             self.table.default_certificate.store(certificate.clone());

@@ -11,25 +11,41 @@
 //! knows that there is an API server.
 
 mod admin;
+pub mod affinity;
+pub mod annotation;
 mod authority;
 pub mod backend;
 pub mod certificate;
+pub mod check;
+pub mod client;
 pub mod cors;
+mod decided;
 pub mod entrance;
 pub mod error;
+mod expression;
+pub mod extra;
+pub mod few;
 pub mod gateway_api;
+mod head;
+mod header;
+mod id;
 pub mod index;
 pub mod listen;
 pub mod metrics;
 mod mirror;
 pub mod object;
 mod page;
+pub mod password;
 mod ports;
 mod proxy;
+mod proxy_protocol;
+pub mod rate;
 pub mod route;
+mod screen;
 pub mod snapshot;
 mod stream;
 pub mod table;
+pub mod tenant;
 mod tunnel;
 mod upgrade;
 pub mod upstream_tls;
@@ -41,8 +57,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -61,6 +78,9 @@ use watch::{Change, Heard};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The snapshot is written at most this often.
 const SNAPSHOT: Duration = Duration::from_secs(3);
+/// Writing it is one part of so many of the time: it holds every object, however
+/// few have changed.
+const SNAPSHOT_SHARE: u32 = 20;
 /// Changes that wait to be applied; a full channel slows the watches down.
 const WAITING: usize = 1024;
 
@@ -80,6 +100,10 @@ pub struct Config {
     pub ingress_classes: Vec<String>,
     /// The controller's name in GatewayClasses.
     pub controller: String,
+    /// What a workspace may take of this gateway.
+    pub workspace_limits: tenant::Limits,
+    /// Whose connections begin with a PROXY header, which says who the client is.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 impl Default for Config {
@@ -95,6 +119,8 @@ impl Default for Config {
             default_certificate: api::names::GATEWAY_CERTIFICATE.to_owned(),
             ingress_classes: api::names::INGRESS_CLASSES.map(str::to_owned).into(),
             controller: api::names::GATEWAY_CONTROLLER.to_owned(),
+            workspace_limits: tenant::Limits::default(),
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -107,12 +133,14 @@ pub async fn run(
 ) -> Result<(), Error> {
     let table = Arc::new(Table::default());
     let metrics = Arc::new(Metrics::default());
-    let server = Server::new(table.clone(), metrics.clone(), config.public_https_port)?;
+    let server =
+        Server::behind(table.clone(), metrics.clone(), config.public_https_port, config.proxy_protocol_from)?;
     let scope = Scope {
         ingress_classes: config.ingress_classes,
         controller: config.controller,
         default_certificate: Id::new(config.system_namespace.clone(), config.default_certificate),
         default_gateway: Id::new(config.system_namespace, api::names::DEFAULT_GATEWAY),
+        workspace_limits: config.workspace_limits,
     };
     let mut index = Index::new(scope, table.clone());
     let http = bind(config.http).await?;
@@ -127,9 +155,10 @@ pub async fn run(
 
     let (to, from) = mpsc::channel(WAITING);
     let watches = watch::start(&client, &Kind::ALL, &to);
+    let users = watch::Users::new(&client, &to);
     drop(to);
     let (synced, is_synced) = tokio::sync::oneshot::channel();
-    let applying = tokio::spawn(apply(index, from, snapshot, metrics, synced));
+    let applying = tokio::spawn(apply(index, from, snapshot, metrics, (synced, users)));
 
     // Until it is known what to serve, connections wait in the sockets' queues
     // rather than being told that there is nothing.
@@ -171,8 +200,10 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
 fn load(snapshot: Option<&Snapshot>, index: &mut Index) -> bool {
     match snapshot.map(Snapshot::load) {
         None | Some(Ok(None)) => false,
-        Some(Ok(Some(objects))) => {
+        Some(Ok(Some(mut objects))) => {
             let count = objects.len();
+            // Only those that an Ingress wants are taken.
+            objects.sort_by_key(|object| object.kind() == Kind::Users);
             objects.into_iter().for_each(|object| index.apply(object));
             tracing::info!(objects = count, "serving from the snapshot until the watches are in sync");
             true
@@ -190,12 +221,13 @@ async fn apply(
     mut changes: mpsc::Receiver<Heard>,
     snapshot: Option<Snapshot>,
     metrics: Arc<Metrics>,
-    synced: tokio::sync::oneshot::Sender<()>,
+    (synced, mut users): (tokio::sync::oneshot::Sender<()>, watch::Users),
 ) {
     let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
     let mut synced = Some(synced);
     let mut saved = index.generation();
-    let mut writing: Option<JoinHandle<()>> = None;
+    let mut writing: Option<JoinHandle<Duration>> = None;
+    let mut not_before = Instant::now();
     let mut tick = tokio::time::interval(SNAPSHOT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -219,14 +251,18 @@ async fn apply(
                         missing.remove(&kind);
                     }
                 }
+                users.keep(&index);
                 if missing.is_empty() && let Some(synced) = synced.take() {
                     let _ = synced.send(());
                 }
             }
             // What is not in sync yet would replace a fuller snapshot.
             _ = tick.tick(), if missing.is_empty() => {
+                if let Some(written) = writing.take_if(|writing| writing.is_finished()) {
+                    not_before = Instant::now() + written.await.unwrap_or_default() * SNAPSHOT_SHARE;
+                }
                 // Changes don't wait for the disk.
-                if writing.as_ref().is_none_or(JoinHandle::is_finished) {
+                if writing.is_none() && Instant::now() >= not_before {
                     writing = save(&index, &mut saved, snapshot.as_ref());
                 }
             }
@@ -242,13 +278,16 @@ async fn apply(
     }
 }
 
-fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<JoinHandle<()>> {
+/// Begins to write what has changed; in the end, how long that took.
+fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<JoinHandle<Duration>> {
     let snapshot = snapshot.filter(|_| *saved != index.generation())?.clone();
     *saved = index.generation();
     let objects = index.objects();
     Some(tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
         if let Err(error) = snapshot.save(&objects) {
             tracing::warn!(%error, "the snapshot was not written");
         }
+        started.elapsed()
     }))
 }

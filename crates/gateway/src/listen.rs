@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
@@ -18,10 +19,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::StartHandshake;
 
-use crate::certificate::Chosen;
+use crate::certificate::{Chosen, Ready};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
+use crate::proxy_protocol;
 use crate::route::{Request, Route, View};
 use crate::stream::{Connection, Port, Tls};
 use crate::table::{Entry, Found, Protocol, Table};
@@ -40,6 +42,9 @@ pub struct Server {
     table: Arc<Table>,
     metrics: Arc<Metrics>,
     tls: Arc<ServerConfig>,
+    /// Whose connections begin with a PROXY header.
+    balancers: Vec<IpNet>,
+    ready: Ready,
     stopping: watch::Sender<bool>,
 }
 
@@ -106,6 +111,16 @@ async fn hello(stream: &mut TcpStream) -> Option<(rustls::server::Accepted, Vec<
 
 impl Server {
     pub fn new(table: Arc<Table>, metrics: Arc<Metrics>, https_port: u16) -> Result<Arc<Self>, Error> {
+        Self::behind(table, metrics, https_port, Vec::new())
+    }
+
+    /// Behind balancers, whose connections begin with a PROXY header.
+    pub fn behind(
+        table: Arc<Table>,
+        metrics: Arc<Metrics>,
+        https_port: u16,
+        balancers: Vec<IpNet>,
+    ) -> Result<Arc<Self>, Error> {
         let conf = ServerConf {
             max_retries: ATTEMPTS,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -130,6 +145,8 @@ impl Server {
             table,
             metrics,
             tls: Arc::new(tls),
+            balancers,
+            ready: Ready::default(),
             stopping: watch::channel(false).0,
         }))
     }
@@ -163,7 +180,23 @@ impl Server {
         Ok(Listener { address, accepting })
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, port: Port) {
+    /// The client of a connection: who has connected, or who that one says.
+    async fn client(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        let address = peer.ip().to_canonical();
+        if !self.balancers.iter().any(|balancer| balancer.contains(&address)) {
+            return Some(peer);
+        }
+        match proxy_protocol::read(stream).await {
+            Some(client) => Some(client.unwrap_or(peer)),
+            None => {
+                tracing::debug!(%peer, "a balancer's connection has no PROXY header");
+                self.metrics.proxy_headers_failed.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, port: Port) {
         let counted = Counted::new(self.metrics.clone());
         let _ = stream.set_nodelay(true);
         let entry = self.table.entries.get(&port.number);
@@ -173,6 +206,7 @@ impl Server {
             (None, None) => return,
         };
         let greeted = async {
+            let peer = self.client(&mut stream, peer).await?;
             if tls {
                 self.handshake(stream, (peer, port), entry.as_deref(), counted).await
             } else {
@@ -245,7 +279,8 @@ impl Server {
             return None;
         }
         let mut config = ServerConfig::clone(&self.tls);
-        config.cert_resolver = Arc::new(Chosen(certificate.clone()));
+        let ready = certificate.as_ref().and_then(|certificate| self.ready.of(certificate));
+        config.cert_resolver = Arc::new(Chosen(ready));
         if route.is_some() {
             // What is inside is not for us to agree on.
             config.alpn_protocols.clear();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::table::Table;
+use crate::tenant::Tenant;
 
 /// Upper bounds of the histogram of the time from a watch's event to its effect.
 const BOUNDS: [(u64, &str); 8] = [
@@ -25,6 +26,7 @@ pub struct Metrics {
     pub connections: AtomicUsize,
     pub accepted: AtomicU64,
     pub handshakes_failed: AtomicU64,
+    pub proxy_headers_failed: AtomicU64,
     effect: [AtomicU64; BOUNDS.len()],
     effect_count: AtomicU64,
     effect_micros: AtomicU64,
@@ -74,6 +76,30 @@ impl Metrics {
                 }
             }
         });
+        all += &metric("workspace_requests_total", "counter", "Requests by the namespace of their route.");
+        let tenants = |each: &mut dyn FnMut(&Tenant)| table.tenants.for_each(|_, tenant| each(tenant));
+        tenants(&mut |tenant| {
+            let (namespace, count) = (&tenant.namespace, tenant.admitted.load(Ordering::Relaxed));
+            let _ =
+                writeln!(all, "atoll_gateway_workspace_requests_total{{namespace=\"{namespace}\"}} {count}");
+        });
+        let help = "Requests refused because their namespace has taken its share.";
+        all += &metric("workspace_refused_total", "counter", help);
+        tenants(&mut |tenant| {
+            for (limit, count) in [("rate", &tenant.over_rate), ("concurrent", &tenant.over_concurrent)] {
+                let (namespace, count) = (&tenant.namespace, count.load(Ordering::Relaxed));
+                let _ = writeln!(
+                    all,
+                    "atoll_gateway_workspace_refused_total{{namespace=\"{namespace}\",limit=\"{limit}\"}} {count}"
+                );
+            }
+        });
+        all += &metric("workspace_open_requests", "gauge", "Requests that are under way, by namespace.");
+        tenants(&mut |tenant| {
+            let (namespace, open) = (&tenant.namespace, tenant.open());
+            let _ =
+                writeln!(all, "atoll_gateway_workspace_open_requests{{namespace=\"{namespace}\"}} {open}");
+        });
         let gauges = [
             ("connections", "gauge", "Open connections.", self.connections.load(Ordering::Relaxed) as u64),
             ("connections_total", "counter", "Accepted connections.", self.accepted.load(Ordering::Relaxed)),
@@ -82,6 +108,12 @@ impl Metrics {
                 "counter",
                 "TLS handshakes that failed.",
                 self.handshakes_failed.load(Ordering::Relaxed),
+            ),
+            (
+                "proxy_headers_failed_total",
+                "counter",
+                "Connections of balancers without a PROXY header.",
+                self.proxy_headers_failed.load(Ordering::Relaxed),
             ),
             ("hosts", "gauge", "Hosts in the table.", table.hosts.len() as u64),
             ("objects", "gauge", "Objects with routes in the table.", table.owners.len() as u64),

@@ -14,30 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
 use crate::gateway_api;
-
-/// An object's namespace and name. Cluster-scoped objects have an empty namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Id {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl Id {
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-
-    pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+pub use crate::id::Id;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -54,9 +33,12 @@ pub enum Kind {
     EndpointSlice,
     Secret,
     ConfigMap,
+    /// A Secret with users, which is watched only where it is wanted.
+    Users,
 }
 
 impl Kind {
+    /// Those that are watched as a whole.
     pub const ALL: [Self; 13] = [
         Self::Ingress,
         Self::HttpRoute,
@@ -91,6 +73,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
+            Self::Users => "Users",
         }
     }
 
@@ -130,6 +113,7 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     Secret(Secret),
     ConfigMap(ConfigMap),
+    Users(Users),
 }
 
 impl Object {
@@ -148,6 +132,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Secret(_) => Kind::Secret,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Users(_) => Kind::Users,
         }
     }
 
@@ -166,6 +151,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.id,
             Self::Secret(object) => &object.id,
             Self::ConfigMap(object) => &object.id,
+            Self::Users(object) => &object.id,
         }
     }
 
@@ -185,7 +171,7 @@ pub struct Ingress {
     pub created: i64,
     pub class: Option<String>,
     /// The `nginx.ingress.kubernetes.io/` ones, without that prefix.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Few<String, String>,
     pub default_backend: Option<ServiceRef>,
     pub rules: Vec<IngressRule>,
     pub tls: Vec<IngressTls>,
@@ -337,8 +323,37 @@ pub struct EndpointSlice {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Secret {
     pub id: Id,
+    #[serde(with = "text")]
     pub certificate: Vec<u8>,
+    #[serde(with = "text")]
     pub key: Vec<u8>,
+}
+
+/// PEM as the text it is, a quarter of what a list of its bytes takes. Lists, too,
+/// are read: earlier snapshots have them.
+mod text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.serialize(serializer),
+            Err(_) => bytes.serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Read::deserialize(deserializer).map(|read| match read {
+            Read::Text(text) => text.into_bytes(),
+            Read::Bytes(bytes) => bytes,
+        })
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -347,6 +362,32 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A Secret by which people log in.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Users {
+    pub id: Id,
+    /// None: there is no such Secret, or it is larger than one with users is.
+    pub data: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Users {
+    pub fn new(id: Id, secret: Option<core::Secret>) -> Self {
+        let data = secret.map(|secret| secret.data.unwrap_or_default());
+        let data = data.map(|data| data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect());
+        let fits =
+            |data: &BTreeMap<String, Vec<u8>>| data.values().map(Vec::len).sum::<usize>() <= MOST_USERS;
+        Self { id, data: data.filter(fits) }
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a Secret with users.
+const MOST_USERS: usize = 128 << 10;
 const ANNOTATIONS: &str = "nginx.ingress.kubernetes.io/";
 /// The way to name a class before `spec.ingressClassName` was.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -377,7 +418,7 @@ impl From<networking::Ingress> for Object {
         let created = created(&ingress.metadata);
         let spec = ingress.spec.unwrap_or_default();
         let mut class = spec.ingress_class_name;
-        let mut annotations = BTreeMap::new();
+        let mut annotations = Few::default();
         for (name, value) in ingress.metadata.annotations.unwrap_or_default() {
             if let Some(name) = name.strip_prefix(ANNOTATIONS) {
                 annotations.insert(name.to_owned(), value);

@@ -1,29 +1,34 @@
 //! One request: checked, looked up, answered or handed to a backend. pingora
 //! does the protocols; this decides.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, Version, header};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
+use crate::check::{Asked, Checked};
 use crate::cors::is_preflight;
+use crate::decided::Decided;
+use crate::extra::BackendSecurity;
+use crate::head;
+use crate::header::{edit, length, names_length};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::object::Protocol;
-use crate::page::Page;
-use crate::route::{Edits, HeaderEdit, Redirect, Request, Route, SHARED, Target, View};
+use crate::page::{Page, reason};
+use crate::route::{Redirect, Request, SHARED, Target, View};
+use crate::screen::{Screened, screen};
 use crate::stream::Peer;
 use crate::table::{Found, Table};
-use crate::upgrade::{Connector, Gate};
+use crate::upgrade::Connector;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads from a backend, or two writes to it. Long enough for a
@@ -70,36 +75,6 @@ pub struct Proxy {
     pub https_port: u16,
 }
 
-/// What is decided about one request.
-#[derive(Default)]
-pub struct Decided {
-    host: String,
-    authority: String,
-    route: Option<Arc<Route>>,
-    backend: Option<Arc<Backend>>,
-    tried: Vec<SocketAddr>,
-    received: u64,
-    /// For a WebSocket's handshake.
-    gate: Option<Arc<Gate>>,
-    /// What is changed for this backend of several.
-    edits: Option<Arc<Edits>>,
-    cors: Vec<(HeaderName, HeaderValue)>,
-    mirrors: Option<Vec<Mirror>>,
-    deadline: Option<Instant>,
-    retries: u32,
-    status: u16,
-}
-
-impl Decided {
-    /// Whether the route wants another attempt, which is then counted.
-    fn may_retry(&mut self) -> bool {
-        let wanted = self.route.as_ref().and_then(|route| route.action.retry.as_ref());
-        let may = wanted.is_some_and(|retry| self.retries < retry.attempts);
-        self.retries += u32::from(may);
-        may
-    }
-}
-
 impl Proxy {
     /// A page to answer with at once, or None: a backend was chosen.
     fn decide(&self, session: &Session, decided: &mut Decided) -> Result<Option<Page>> {
@@ -107,6 +82,9 @@ impl Proxy {
         let Some(peer) = peer(session) else {
             return Error::e_explain(ErrorType::InternalError, "a connection that isn't ours");
         };
+        if let Some(reason) = head::refusal(head) {
+            return Page::new(400, reason).map(Some);
+        }
         if head.headers.contains_key(header::TRANSFER_ENCODING)
             && head.version != Version::HTTP_2
             && names_length(&session.to_h1_raw())
@@ -160,6 +138,13 @@ impl Proxy {
             }
         };
         decided.route = Some(route.clone());
+        match route.owner.tenant.admit() {
+            Ok(admitted) => decided._share = Some(admitted),
+            Err(wait) => {
+                let message = format!("{} is asked for more than it may serve.", decided.host);
+                return Page::later(wait, &message).map(Some);
+            }
+        }
         let action = &route.action;
         if action.to_https && !request.secure {
             let redirect =
@@ -169,6 +154,12 @@ impl Proxy {
         if let Some(redirect) = &action.redirect {
             let location = redirect.location(&route.path, &request, authority.port);
             return Page::redirect(redirect.status, &location).map(Some);
+        }
+        if let Some(extra) = &action.extra {
+            match screen(extra, &route, &request, peer, &decided.authority)? {
+                Screened::Answered(page) => return Ok(Some(*page)),
+                Screened::Passed(place) => decided._place = place,
+            }
         }
         if action.limits.body.is_some_and(|limit| length(&head.headers).is_some_and(|length| length > limit))
         {
@@ -192,6 +183,15 @@ impl Proxy {
                 if !facts.exists {
                     let message = format!("{} is not set up to be served: it has no backend.", decided.host);
                     return Page::new(500, &message).map(Some);
+                }
+                let by_policy = action
+                    .extra
+                    .as_ref()
+                    .is_some_and(|extra| matches!(extra.backend_tls, Some(BackendSecurity::ByPolicy)));
+                if by_policy && facts.tls.is_none() {
+                    let reason = "no BackendTLSPolicy says how its backend proves who it is";
+                    let message = format!("{} is not set up to be served: {reason}.", decided.host);
+                    return Page::new(502, &message).map(Some);
                 }
                 decided.backend = Some(backend.clone());
                 decided.edits.clone_from(edits);
@@ -248,57 +248,6 @@ fn wants_websocket(head: &RequestHeader) -> bool {
         && upgrade.is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether a raw request head has a Content-Length. pingora has taken it out of
-/// the parsed one when there is a Transfer-Encoding as well.
-fn names_length(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').skip(1).any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
-    })
-}
-
-/// A header map that pingora keeps in step with the letter case it was sent in.
-trait Headers {
-    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<()>;
-    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<()>;
-    fn take(&mut self, name: &HeaderName);
-}
-
-macro_rules! headers {
-    ($type:ty) => {
-        impl Headers for $type {
-            fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
-                self.insert_header(name, value)
-            }
-            fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
-                self.append_header(name, value).map(drop)
-            }
-            fn take(&mut self, name: &HeaderName) {
-                self.remove_header(name);
-            }
-        }
-    };
-}
-headers!(RequestHeader);
-headers!(ResponseHeader);
-
-fn edit(edit: &HeaderEdit, headers: &mut impl Headers) -> Result<()> {
-    for name in &edit.remove {
-        headers.take(name);
-    }
-    for (name, value) in &edit.set {
-        headers.set(name.clone(), value.clone())?;
-    }
-    for (name, value) in &edit.add {
-        headers.add(name.clone(), value.clone())?;
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = Decided;
@@ -308,7 +257,25 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, decided: &mut Decided) -> Result<bool> {
-        match self.decide(session, decided)? {
+        let mut page = self.decide(session, decided)?;
+        if page.is_none()
+            && let Some(login) = decided.extra().and_then(|extra| extra.login.clone())
+            && !login.users.admit(&session.req_header().headers).await
+        {
+            page = Some(Page::login(&login.challenge)?);
+        }
+        if page.is_none()
+            && let Some(check) = decided.extra().and_then(|extra| extra.check.clone())
+            && let Some(peer) = peer(session)
+        {
+            let (host, authority) = (&decided.host, &decided.authority);
+            let asked = Asked { peer, host, authority, claims: &CLAIMS };
+            match check.ask(session.req_header(), &asked).await? {
+                Checked::Passed(headers) => decided.passed = headers,
+                Checked::Answered(answer) => page = Some(*answer),
+            }
+        }
+        match page {
             Some(page) => {
                 if page.head.status == http::StatusCode::BAD_REQUEST {
                     session.set_keepalive(None);
@@ -321,7 +288,15 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, decided: &mut Decided) -> Result<Box<HttpPeer>> {
-        let endpoint = decided.backend.as_ref().and_then(|backend| backend.pick(&decided.tried));
+        if decided.tried.is_empty() {
+            decided.stays = decided
+                .extra()
+                .and_then(|extra| extra.affinity.as_ref())
+                .and_then(|affinity| affinity.find(&session.req_header().headers, decided.backend.as_ref()?));
+        }
+        let stays = decided.stays.filter(|_| decided.tried.is_empty());
+        let endpoint =
+            stays.or_else(|| decided.backend.as_ref().and_then(|backend| backend.pick(&decided.tried)));
         let Some(endpoint) = endpoint else {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is ready");
         };
@@ -346,6 +321,12 @@ impl ProxyHttp for Proxy {
             peer.options.read_timeout = Some(read);
         }
         let facts = decided.backend.as_ref().map(|backend| backend.facts()).unwrap_or_default();
+        let unverified = match decided.extra().and_then(|extra| extra.backend_tls.as_ref()) {
+            Some(BackendSecurity::Unverified(tls)) => Some(tls.clone()),
+            Some(BackendSecurity::ByPolicy) | None => None,
+        };
+        // A policy comes before an annotation.
+        let tls = facts.tls.clone().or(unverified);
         let grpc = decided.route.as_ref().is_some_and(|route| route.action.grpc);
         let websocket = wants_websocket(session.req_header());
         let http2 = (grpc || facts.protocol == Protocol::H2c) && !websocket;
@@ -357,12 +338,12 @@ impl ProxyHttp for Proxy {
             // Never a connection that is kept for other requests.
             peer.group_key = 1;
         }
-        if websocket || facts.tls.is_some() {
+        if websocket || tls.is_some() {
             // Connections are shared only where the same was proven.
-            peer.group_key |= facts.tls.as_ref().map_or(0, |tls| tls.fingerprint << 2 | 2);
+            peer.group_key |= tls.as_ref().map_or(0, |tls| tls.fingerprint << 2 | 2);
             peer.options.custom_l4 = Some(Arc::new(Connector {
                 gate: decided.gate.clone(),
-                tls: facts.tls.clone(),
+                tls,
                 alpn: if http2 { b"h2" } else { b"http/1.1" },
                 timeout: limits.connect.unwrap_or(CONNECT),
             }));
@@ -431,14 +412,14 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _: bool,
         decided: &mut Decided,
     ) -> Result<Option<Duration>> {
         if decided.deadline.is_some_and(|deadline| Instant::now() > deadline) {
             return Error::e_explain(ErrorType::HTTPStatus(504), "the time for the request is over");
         }
-        Ok(None)
+        Ok(decided.delay(body.as_ref()))
     }
 
     async fn request_body_filter(
@@ -467,6 +448,9 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return Err(error);
         }
+        if let Some(wait) = decided.delay(body.as_ref()) {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
@@ -488,7 +472,7 @@ impl ProxyHttp for Proxy {
                 request.set_raw_path(format!("{path}{query}").as_bytes())?;
             }
         }
-        for claim in &CLAIMS {
+        for claim in CLAIMS.iter().chain(&head::aliases(&request.headers, &CLAIMS)) {
             request.remove_header(claim);
         }
         if let Some(peer) = peer(session) {
@@ -499,6 +483,14 @@ impl ProxyHttp for Proxy {
         }
         request.insert_header(FORWARDED_HOST, &decided.authority)?;
         edit(&action.request_headers, request)?;
+        if let Some(check) = action.extra.as_ref().and_then(|extra| extra.check.as_ref()) {
+            for name in &check.pass {
+                request.remove_header(name);
+            }
+            for (name, value) in &decided.passed {
+                request.insert_header(name.clone(), value.clone())?;
+            }
+        }
         if let Some(edits) = &decided.edits {
             edit(&edits.request, request)?;
         }
@@ -518,7 +510,7 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         decided: &mut Decided,
     ) -> Result<()> {
@@ -526,6 +518,16 @@ impl ProxyHttp for Proxy {
         edit(&route.action.response_headers, response)?;
         if let Some(edits) = &decided.edits {
             edit(&edits.response, response)?;
+        }
+        if let Some(extra) = decided.extra() {
+            let (asked, status) = (&session.req_header().uri, response.status);
+            for rule in extra.responses.iter().filter(|rule| rule.applies(asked, status)) {
+                edit(&rule.edit, response)?;
+            }
+            let tls = peer(session).is_some_and(|peer| peer.tls.is_some());
+            if let Some(cookie) = decided.stay(tls) {
+                response.append_header(header::SET_COOKIE, cookie)?;
+            }
         }
         if route.action.cors.is_some() {
             // What the app says of it, the route overrules.
@@ -545,25 +547,7 @@ impl ProxyHttp for Proxy {
         error: &Error,
         decided: &mut Decided,
     ) -> FailToProxy {
-        let host = &decided.host;
-        let (status, message) = match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(503), _) => (503, format!("No instance of {host} is ready.")),
-            (ErrorType::HTTPStatus(413), _) => {
-                (413, "The request's body is larger than this app takes.".to_owned())
-            }
-            (ErrorType::HTTPStatus(504), _) => (504, format!("{host} did not answer in time.")),
-            (ErrorType::HTTPStatus(status), _) => (*status, "The request can't be served.".to_owned()),
-            (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
-                (504, format!("{host} did not answer in time."))
-            }
-            (_, ErrorSource::Upstream) => (502, format!("{host} is not reachable.")),
-            (
-                ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
-                ErrorSource::Downstream,
-            ) => (0, String::new()),
-            (_, ErrorSource::Downstream) => (400, "The request can't be read.".to_owned()),
-            _ => (500, "The gateway failed.".to_owned()),
-        };
+        let (status, message) = reason(error, &decided.host);
         if status > 0
             && let Ok(page) = Page::new(status, &message)
         {
@@ -598,19 +582,5 @@ impl ProxyHttp for Proxy {
             let route = route.map(|owner| format!("{} {}", owner.kind, owner.id)).unwrap_or_default();
             tracing::info!(host = %decided.host, %route, status, %error, "a request failed");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_is_found_in_a_raw_head() {
-        let check = |head: &str, wanted: bool| assert_eq!(names_length(head.as_bytes()), wanted, "{head:?}");
-        check("POST / HTTP/1.1\r\nHost: a\r\ncontent-LENGTH : 4\r\n\r\n", true);
-        check("POST / HTTP/1.1\nContent-Length:4\n\n", true);
-        check("POST / HTTP/1.1\r\nHost: a\r\nX-Content-Length: 4\r\n\r\n", false);
-        check("POST /content-length: HTTP/1.1\r\nHost: a\r\n\r\n", false);
     }
 }

@@ -2,16 +2,19 @@
 //! does with a request. Ingress paths and HTTPRoute matches both become these.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use regex::Regex;
 
 use crate::backend::Backend;
+use crate::client::Clients;
 use crate::cors::Cors;
+use crate::extra::Extra;
 use crate::object::{Id, Kind};
+use crate::tenant::Tenant;
 
 /// The object a route comes from, with its counters; one for all its routes,
 /// and the same one after an update.
@@ -19,13 +22,17 @@ use crate::object::{Id, Kind};
 pub struct Owner {
     pub kind: Kind,
     pub id: Id,
+    /// Whose it is.
+    pub tenant: Arc<Tenant>,
     /// Requests by the first digit of their status.
     pub requests: [AtomicU64; 5],
+    /// Who asks, where that is limited.
+    pub(crate) clients: OnceLock<Box<Clients>>,
 }
 
 impl Owner {
-    pub fn new(kind: Kind, id: Id) -> Self {
-        Self { kind, id, requests: Default::default() }
+    pub fn new(kind: Kind, id: Id, tenant: Arc<Tenant>) -> Self {
+        Self { kind, id, tenant, requests: Default::default(), clients: OnceLock::new() }
     }
 
     pub fn count(&self, status: u16) {
@@ -192,7 +199,7 @@ fn decode(text: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Action {
     pub targets: Targets,
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// Clear-text requests are sent to `https://`.
     pub to_https: bool,
     pub rewrite_host: Option<String>,
@@ -202,12 +209,14 @@ pub struct Action {
     pub limits: Limits,
     /// Backends that get a copy of the request, whose answers nobody sees.
     pub mirrors: Vec<Mirror>,
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// For the whole request, from its head to the end of the answer.
     pub timeout: Option<Duration>,
-    pub retry: Option<Retry>,
+    pub retry: Option<Box<Retry>>,
     /// Calls, which need HTTP/2 to the backend.
     pub grpc: bool,
+    /// What only annotations ask for.
+    pub extra: Option<Arc<Extra>>,
 }
 
 #[derive(Debug)]

@@ -101,6 +101,18 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_kept_as_text_and_read_as_a_list() {
+        let secret = |certificate: &str| {
+            format!(
+                "{{\"Secret\":{{\"id\":{{\"namespace\":\"a\",\"name\":\"b\"}},\"certificate\":{certificate},\"key\":\"k\"}}}}"
+            )
+        };
+        let listed: Object = serde_json::from_str(&secret("[97,98]")).unwrap();
+        assert_eq!(serde_json::to_string(&listed).unwrap(), secret("\"ab\""));
+        assert_eq!(listed, serde_json::from_str(&secret("\"ab\"")).unwrap());
+    }
+
+    #[test]
     fn a_broken_file_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let snapshot = Snapshot::new(directory.path());

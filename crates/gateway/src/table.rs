@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::certificate::Certificate;
 use crate::object::{Id, Kind};
 use crate::route::{Owner, PathMatch, Request, Route, SHARED, Slots, View, Zone};
+use crate::tenant::Tenant;
 
 /// At 100,000 hosts a shard has 25 entries.
 const SHARDS: usize = 4096;
@@ -298,6 +299,8 @@ pub struct Table {
     pub certificates: Sharded<Arc<str>, Certificate>,
     pub default_certificate: ArcSwapOption<Certificate>,
     pub owners: Sharded<(Kind, Id), Owner>,
+    /// By namespace: what its objects share.
+    pub tenants: Sharded<String, Tenant>,
 }
 
 impl Table {

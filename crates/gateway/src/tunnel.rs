@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::route::{Route, Target};
+use crate::tenant;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Endpoints that are tried.
@@ -22,11 +23,19 @@ pub(crate) struct Tunnel {
     client: Client,
     /// What was read of the client already.
     read: Vec<u8>,
-    backend: TcpStream,
+    backend: Opened,
 }
 
-/// Connects to an endpoint of a route's backend.
-pub(crate) async fn connect(route: &Arc<Route>) -> Option<TcpStream> {
+/// A connection to a backend, and what it takes of its workspace's share.
+pub(crate) struct Opened {
+    stream: TcpStream,
+    _share: tenant::Admitted,
+}
+
+/// Connects to an endpoint of a route's backend, if its workspace may have
+/// another connection.
+pub(crate) async fn connect(route: &Arc<Route>) -> Option<Opened> {
+    let share = route.owner.tenant.admit().ok()?;
     route.owner.count(200);
     let Some(Target::Service(backend, _)) = route.action.targets.pick() else { return None };
     let mut tried = Vec::new();
@@ -37,7 +46,7 @@ pub(crate) async fn connect(route: &Arc<Route>) -> Option<TcpStream> {
         }
         if let Ok(Ok(stream)) = tokio::time::timeout(CONNECT, TcpStream::connect(endpoint)).await {
             let _ = stream.set_nodelay(true);
-            return Some(stream);
+            return Some(Opened { stream, _share: share });
         }
         tried.push(endpoint);
     }
@@ -45,17 +54,18 @@ pub(crate) async fn connect(route: &Arc<Route>) -> Option<TcpStream> {
 }
 
 impl Tunnel {
-    pub fn new(client: Client, read: Vec<u8>, backend: TcpStream) -> Self {
+    pub fn new(client: Client, read: Vec<u8>, backend: Opened) -> Self {
         Self { client, read, backend }
     }
 
     pub async fn carry(mut self) {
-        if self.backend.write_all(&self.read).await.is_err() {
+        let backend = &mut self.backend.stream;
+        if backend.write_all(&self.read).await.is_err() {
             return;
         }
         let ended = match &mut self.client {
-            Client::Plain(stream) => copy_bidirectional(stream, &mut self.backend).await,
-            Client::Tls(stream) => copy_bidirectional(stream.as_mut(), &mut self.backend).await,
+            Client::Plain(stream) => copy_bidirectional(stream, backend).await,
+            Client::Tls(stream) => copy_bidirectional(stream.as_mut(), backend).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a tunnel ended");

@@ -1,4 +1,5 @@
-//! TLS to a backend, which has to prove who it is: a BackendTLSPolicy.
+//! TLS to a backend, which has to prove who it is: a BackendTLSPolicy. Only an
+//! Ingress' backend may be anybody, as it is in nginx.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -69,6 +70,62 @@ impl BackendTls {
             (&alternative.hostname, &alternative.uri).hash(&mut hasher);
         }
         Some(Self { name, config: Arc::new(config), fingerprint: hasher.finish() })
+    }
+
+    /// Whoever answers is believed. It is told a name where one is given; None:
+    /// that is no name.
+    pub fn unverified(name: Option<&str>) -> Option<Self> {
+        let told = ServerName::try_from(name.unwrap_or("backend.invalid").to_owned()).ok()?;
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_no_client_auth();
+        config.enable_sni = name.is_some();
+        let mut hasher = DefaultHasher::new();
+        ("unverified", name).hash(&mut hasher);
+        Some(Self { name: told, config: Arc::new(config), fingerprint: hasher.finish() })
+    }
+}
+
+/// Believes every certificate, but not that its key is somebody else's.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! With the API server away the streams are silent and what is known stays.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::time::Instant;
 
@@ -15,12 +15,13 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
-use crate::object::{Id, Kind, Object};
+use crate::index::Index;
+use crate::object::{self, Id, Kind, Object};
 
 #[derive(Debug)]
 pub enum Change {
@@ -62,6 +63,8 @@ pub fn start(client: &Client, kinds: &[Kind], to: &mpsc::Sender<Heard>) -> JoinS
                 let others = any.fields("metadata.name!=kube-root-ca.crt");
                 tasks.spawn(watch::<ConfigMap>(client, *kind, others, to))
             }
+            // One by one, as they are wanted.
+            Kind::Users => continue,
         };
     }
     tasks
@@ -117,4 +120,79 @@ fn is_absent(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
     )
+}
+
+/// Watches the Secrets with users, each by its name: of all others of a cluster
+/// nobody here needs to know.
+pub struct Users {
+    client: Client,
+    /// Whoever waits for the channel's end doesn't wait for us.
+    to: mpsc::WeakSender<Heard>,
+    watched: HashMap<Id, AbortHandle>,
+    tasks: JoinSet<()>,
+    seen: u64,
+}
+
+impl Users {
+    pub fn new(client: &Client, to: &mpsc::Sender<Heard>) -> Self {
+        Self {
+            client: client.clone(),
+            to: to.downgrade(),
+            watched: HashMap::new(),
+            tasks: JoinSet::new(),
+            seen: 0,
+        }
+    }
+
+    /// Watches what the index wants, and nothing else.
+    pub fn keep(&mut self, index: &Index) {
+        if self.seen == index.users_generation() {
+            return;
+        }
+        self.seen = index.users_generation();
+        self.watched.retain(|id, task| {
+            let wanted = index.wants_users(id);
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
+        for id in index.wanted_users() {
+            if !self.watched.contains_key(id) {
+                let task = users(self.client.clone(), id.clone(), self.to.clone());
+                self.watched.insert(id.clone(), self.tasks.spawn(task));
+            }
+        }
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+async fn users(client: Client, id: Id, to: mpsc::WeakSender<Heard>) {
+    let named = watcher::Config::default().fields(&format!("metadata.name={}", id.name));
+    let secrets = Api::<Secret>::namespaced(client, &id.namespace);
+    let mut events = std::pin::pin!(watcher(secrets, named).default_backoff());
+    let mut there = false;
+    while let Some(event) = events.next().await {
+        let secret = match event {
+            Ok(Event::Init) => {
+                there = false;
+                continue;
+            }
+            Ok(Event::InitDone) if there => continue,
+            Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
+                there = true;
+                Some(secret)
+            }
+            Ok(Event::InitDone | Event::Delete(_)) => None,
+            Err(error) => {
+                tracing::debug!(secret = %id, %error, "the watch of a Secret has failed; going on with what is known");
+                continue;
+            }
+        };
+        let change = Change::Apply(Box::new(Object::Users(object::Users::new(id.clone(), secret))));
+        let Some(to) = to.upgrade() else { return };
+        if to.send((change, Instant::now())).await.is_err() {
+            return;
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -234,6 +235,57 @@ async fn serves_what_is_watched_and_goes_on_without_the_api_server() {
     let running = Running::start(address, directory.path()).await;
     running.ask(running.config.http, "c.test", "/", "HTTP/1.1 200 ").await;
     running.ask(running.config.http, "b.test", "/", "HTTP/1.1 404 ").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_log_in_is_read_from_the_secret_that_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = objects("a.test", backend().await);
+    first[0].1["metadata"]["annotations"] = json!({
+        "nginx.ingress.kubernetes.io/auth-type": "basic",
+        "nginx.ingress.kubernetes.io/auth-secret": "users",
+    });
+    // ada:secret, by its SHA-1.
+    let secret = |hash: &str| {
+        let users = base64::engine::general_purpose::STANDARD.encode(format!("ada:{{SHA}}{hash}\n"));
+        let meta = json!({"name": "users", "namespace": "a", "resourceVersion": "1"});
+        json!({"metadata": meta, "type": "Opaque", "data": {"auth": users}})
+    };
+    let good = "5en6G6MezRroT3XKqkdPOmY/BfQ=";
+    first.push(("secrets".into(), secret(good)));
+    let api = Api { objects: Arc::new(Mutex::new(first)), events: broadcast::channel(16).0 };
+    let (address, serving) = api.start().await;
+    // The header comes along with the host.
+    let known = "a.test\r\nAuthorization: Basic YWRhOnNlY3JldA==";
+
+    let running = Running::start(address, directory.path()).await;
+    running.ask(running.config.http, known, "/", "HTTP/1.1 200 ").await;
+    assert!(get(running.config.http, "a.test", "/").await.starts_with("HTTP/1.1 401 "));
+    // Told until it is heard: the watch may just have begun.
+    let told = async |kind: &str, secret: &Value, wanted: &str| {
+        let started = Instant::now();
+        loop {
+            api.event(kind, "secrets", secret);
+            let answer = get(running.config.http, known, "/").await;
+            if answer.starts_with(wanted) {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "{kind}: {answer:?}, not {wanted}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    told("MODIFIED", &secret(&good.replace('5', "6")), "HTTP/1.1 401 ").await;
+    told("DELETED", &secret(good), "HTTP/1.1 500 ").await;
+    told("ADDED", &secret(good), "HTTP/1.1 200 ").await;
+    running.stop().await;
+
+    // Without the API server it is as it was.
+    serving.abort();
+    let _ = serving.await;
+    let running = Running::start(address, directory.path()).await;
+    running.ask(running.config.http, known, "/", "HTTP/1.1 200 ").await;
+    assert!(get(running.config.http, "a.test", "/").await.starts_with("HTTP/1.1 401 "));
     running.stop().await;
 }
 

@@ -33,10 +33,11 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, AccountSpec, Invitation, Member, Plan, PlanSpec, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Plan, PlanSpec, SharedQuota, Workspace};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::ownership::{self, Owned};
+use crate::quota::{cover, keeper};
 use crate::{name, plan};
 use apply::Applied;
 use deletion::Going;
@@ -90,6 +91,7 @@ struct Context {
     accounts: Store<Account>,
     plans: Store<Plan>,
     invitations: Store<Invitation>,
+    quotas: Store<SharedQuota>,
     workspaces: Store<Workspace>,
     /// Who is where, and what is above what.
     index: Arc<Index>,
@@ -127,7 +129,7 @@ impl Known {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(5 + sources::kinds().len());
+    let known = Known::new(6 + sources::kinds().len());
     let sources = Arc::new(Sources::default());
     let to_copy = sources::watch(&client, &sources, &known);
     let changed = Arc::new(Notify::new());
@@ -136,12 +138,29 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let (members, members_changed) = watched::<Member>(&client, &known);
     let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
     let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
+    let (quotas, quotas_changed) = watched::<SharedQuota>(&client, &known);
     let (index, concerned) = Index::new();
     let index = Arc::new(index);
+    let counted = keeper::Sources {
+        quotas: quotas.clone(),
+        quotas_changed: Arc::default(),
+        workspaces: workspaces.clone(),
+        workspaces_changed: Arc::default(),
+        above: {
+            let index = index.clone();
+            Box::new(move |name| index.above(name))
+        },
+    };
+    let quotas_changed = {
+        let changed = counted.quotas_changed.clone();
+        quotas_changed.inspect(move |_| changed.notify_one())
+    };
     let workspaces_changed = {
         let (changed, index, workspaces) = (changed.clone(), index.clone(), workspaces.clone());
+        let counted = counted.workspaces_changed.clone();
         workspaces_changed.inspect(move |event| {
             index.hear_workspace(event, &workspaces);
+            counted.notify_one();
             // No reconciliation tells of what has gone.
             if matches!(event, Ok(watcher::Event::Delete(_))) {
                 changed.notify_one();
@@ -156,6 +175,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         accounts,
         plans,
         invitations,
+        quotas,
         workspaces: workspaces.clone(),
         index: index.clone(),
         sources,
@@ -164,10 +184,13 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         changed,
         known,
     });
-    // Accounts and plans concern many workspaces: each is looked at, and those
+    // Accounts, plans and quotas concern many workspaces: each is looked at, and those
     // that stay as they are cost no request.
-    let everything =
-        futures::stream::select(specs(accounts_changed).map(drop), specs(plans_changed).map(drop));
+    let everything = futures::stream::select_all([
+        specs(accounts_changed).map(drop).boxed(),
+        specs(plans_changed).map(drop).boxed(),
+        specs(quotas_changed).map(drop).boxed(),
+    ]);
     // A member concerns the workspace and what is below it, which the index says.
     let members_changed = members_changed
         .inspect(move |event| index.hear_member(event, &members))
@@ -206,7 +229,14 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = members_changed => Err(Error::Watch("members")),
         () = to_copy => Err(Error::Watch("what is copied")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
+        () = keep(&context, counted) => Err(Error::Watch("what is counted")),
     }
+}
+
+async fn keep(context: &Context, sources: keeper::Sources) {
+    // Without all workspaces it would count too little.
+    context.known.all().await;
+    keeper::run(context.client.clone(), sources).await;
 }
 
 /// A store of all objects of a kind, and what happens to them.
@@ -347,6 +377,16 @@ impl Context {
         fits
     }
 
+    /// The shared quotas in which a workspace has a part.
+    fn quotas_of(&self, workspace: &Workspace) -> Vec<String> {
+        let quotas = self.quotas.state();
+        if quotas.is_empty() {
+            return Vec::new();
+        }
+        let name = workspace.name_any();
+        cover::quotas(&quotas, &workspace.spec.owner, &name, &self.index.above(&name))
+    }
+
     /// Everybody's role in a workspace.
     fn roles(&self, name: &str) -> BTreeMap<String, api::Role> {
         let mut roles = self.index.roles(name);
@@ -428,6 +468,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         namespace: &namespace,
         roles: context.roles(&name),
         plan: left.as_ref(),
+        quotas: context.quotas_of(&workspace),
         cordoned: workspace.spec.cordoned,
         suspended: workspace.rests(),
         inside: &context.config.inside,

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use api::names::{
-    CORDONED_LABEL, POLICY_PREFIX, ROLE_PREFIX, SUSPENDED_LABEL, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user,
+    CORDONED_LABEL, POLICY_PREFIX, ROLE_PREFIX, SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION,
+    SUSPENDED_LABEL, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user,
 };
 use api::{PlanSpec, Role};
 
@@ -28,6 +29,8 @@ pub struct Input<'a> {
     pub roles: BTreeMap<String, Role>,
     /// What it may use, of which all plans above it allow the same.
     pub plan: Option<&'a PlanSpec>,
+    /// The shared quotas in which it has a part.
+    pub quotas: Vec<String>,
     /// Whether its people may make nothing new in it.
     pub cordoned: bool,
     /// Whether nothing may run in it.
@@ -56,13 +59,18 @@ pub fn namespace(input: &Input<'_>) -> Value {
             labels[label] = "true".into();
         }
     }
+    let mut annotations = policy(input.plan);
+    if !input.quotas.is_empty() {
+        labels[SHARED_QUOTA_LABEL] = "true".into();
+        annotations.insert(SHARED_QUOTAS_ANNOTATION.into(), input.quotas.join(","));
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {
             "name": input.namespace,
             "labels": labels,
-            "annotations": policy(input.plan),
+            "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": format!("{}/{}", api::names::GROUP, api::names::VERSION),
                 "kind": "Workspace",
@@ -230,6 +238,7 @@ mod tests {
             namespace: "shop-bcdfgh",
             roles: members.iter().chain(&owner).map(|(account, role)| (account.to_string(), *role)).collect(),
             plan,
+            quotas: Vec::new(),
             inside: &[],
             cordoned: false,
             suspended: false,
@@ -310,6 +319,15 @@ mod tests {
         assert_eq!(labels(false, false), (false, false));
         assert_eq!(labels(true, false), (true, false));
         assert_eq!(labels(false, true), (false, true));
+    }
+
+    #[test]
+    fn a_workspace_with_a_part_in_a_quota_asks_it() {
+        assert!(namespace(&input(&[], None))["metadata"]["labels"].get(SHARED_QUOTA_LABEL).is_none());
+        let shared = Input { quotas: vec!["ada".into(), "tree".into()], ..input(&[], None) };
+        let metadata = namespace(&shared)["metadata"].clone();
+        assert_eq!(metadata["labels"][SHARED_QUOTA_LABEL], "true");
+        assert_eq!(metadata["annotations"][SHARED_QUOTAS_ANNOTATION], "ada,tree");
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! names are possible, [`ownership`] how many workspaces an account may have, and
 //! [`invitation`] what becomes of who accepts one, [`admission`] what is changed of pods,
 //! [`suspension`] how a workspace comes to rest and back, [`plan`] what is left of a
-//! plan below others, [`reference`] which workspaces and accounts may be named.
+//! plan below others, [`reference`] which workspaces and accounts may be named,
 //! [`deletion`] when one goes that was deleted, [`propagation`] which objects are copied
-//! into those below. [`controller`] watches the resources and makes it so. What tenants may do to all this
-//! is in the cluster image's manifests: the roles' ClusterRoles and the admission
-//! policies.
+//! into those below, [`quota`] what several may use together. [`controller`] watches the
+//! resources and makes it so. What tenants may do to all this is in the cluster image's
+//! manifests: the roles' ClusterRoles and the admission policies.
 //!
 //! It knows nothing of passwords and tokens, and nobody's usage.
 
@@ -22,5 +22,6 @@ pub mod name;
 pub mod ownership;
 pub mod plan;
 pub mod propagation;
+pub mod quota;
 pub mod reference;
 pub mod suspension;

@@ -8,6 +8,7 @@ mod life;
 mod people;
 mod pods;
 mod propagation;
+mod quota;
 mod rights;
 mod services;
 mod sweep;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gateway::entrance::{self, Desired};
-use gateway::index::{Index, Scope};
+use gateway::index::{Index, Problem, Scope};
 use gateway::object::{Id, Kind};
 use gateway::table::Table;
 use gateway::watch::{self, Change};
@@ -24,6 +24,9 @@ use api::names::{GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 
 use super::FIELD_MANAGER;
 
+/// Of each Ingress: the version that was told of something, and what that was.
+type Told = BTreeMap<Id, (String, Vec<(&'static str, String)>)>;
+
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(50);
 /// How soon something that could not be written is tried again.
@@ -38,10 +41,12 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
     let (to, mut from) = mpsc::channel(WAITING);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::EndpointSlice).collect();
     let _watches = watch::start(&client, &kinds, &to);
+    let mut users = watch::Users::new(&client, &to);
     drop(to);
     let mut index = Index::new(Scope::default(), Arc::new(Table::default())).with_statuses();
     let mut missing: BTreeSet<Kind> = kinds.into_iter().collect();
     let mut waiting: BTreeMap<(Kind, Id), Instant> = BTreeMap::new();
+    let mut told = Told::new();
     loop {
         let next = waiting.values().min().copied().filter(|_| missing.is_empty());
         tokio::select! {
@@ -58,6 +63,7 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
                         missing.remove(&kind);
                     }
                 }
+                users.keep(&index);
                 for key in index.take_touched() {
                     waiting.entry(key).or_insert_with(|| Instant::now() + GATHER);
                 }
@@ -68,7 +74,7 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
                     waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
                 for key in due {
                     waiting.remove(&key);
-                    if let Err(error) = settle(&client, &mut index, key.0, &key.1).await {
+                    if let Err(error) = settle(&client, &mut index, &mut told, key.0, &key.1).await {
                         tracing::warn!(kind = %key.0, object = %key.1, %error, "telling how it is");
                         waiting.insert(key, Instant::now() + AGAIN);
                     }
@@ -86,12 +92,18 @@ async fn sleep(until: Option<Instant>) {
 }
 
 /// Makes one object's Service and status what they have to be.
-async fn settle(client: &Client, index: &mut Index, kind: Kind, id: &Id) -> anyhow::Result<()> {
+async fn settle(
+    client: &Client,
+    index: &mut Index,
+    told: &mut Told,
+    kind: Kind,
+    id: &Id,
+) -> anyhow::Result<()> {
     if kind == Kind::Gateway {
         serve(client, index, id).await?;
     }
     if kind == Kind::Ingress {
-        return warn(client, index, id).await;
+        return warn(client, index, told, id).await;
     }
     let Some(api) = resource(client, kind, &id.namespace) else { return Ok(()) };
     let Some(current) = api.get_opt(&id.name).await? else { return Ok(()) };
@@ -107,37 +119,56 @@ async fn settle(client: &Client, index: &mut Index, kind: Kind, id: &Id) -> anyh
     }
 }
 
-/// An Ingress has no place for conditions: it is told by an event.
-async fn warn(client: &Client, index: &Index, id: &Id) -> anyhow::Result<()> {
+/// What an Ingress is told, each with the reason of its event.
+fn notes(index: &Index, id: &Id) -> Vec<(&'static str, String)> {
     let lost = index.lost_hosts(Kind::Ingress, id);
-    let problems = index.problems(Kind::Ingress, id);
-    let mut notes = Vec::new();
-    if !lost.is_empty() {
-        // Whose they are is not for this one to know.
-        notes.push(("HostClaimed", format!("{}: claimed by another workspace", lost.join(", "))));
-    }
-    if !problems.is_empty() {
-        let all: Vec<_> = problems.iter().map(|problem| problem.0.as_str()).collect();
-        notes.push(("NotServed", all.join("; ")));
-    }
+    let all = |problems: &[Problem]| {
+        let texts: Vec<_> = problems.iter().map(|problem| problem.0.as_str()).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    };
+    // Whose they are is not for this one to know.
+    let lost = (!lost.is_empty()).then(|| format!("{}: claimed by another workspace", lost.join(", ")));
+    [
+        ("HostClaimed", lost),
+        ("NotServed", all(index.problems(Kind::Ingress, id))),
+        ("ServedOtherwise", all(index.notes(Kind::Ingress, id))),
+    ]
+    .into_iter()
+    .filter_map(|(reason, note)| {
+        let mut note = note?;
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        Some((reason, note))
+    })
+    .collect()
+}
+
+/// An Ingress has no place for conditions: it is told by an event, once for each
+/// of its versions.
+async fn warn(client: &Client, index: &Index, told: &mut Told, id: &Id) -> anyhow::Result<()> {
+    let notes = notes(index, id);
     if notes.is_empty() {
+        told.remove(id);
         return Ok(());
     }
     let api: Api<Ingress> = Api::namespaced(client.clone(), &id.namespace);
     let Some(ingress) = api.get_opt(&id.name).await? else { return Ok(()) };
+    let news = (ingress.resource_version().unwrap_or_default(), notes);
+    if told.get(id) == Some(&news) {
+        return Ok(());
+    }
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
-    for (reason, mut note) in notes {
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+    for (reason, note) in &news.1 {
         let event = Event {
             type_: EventType::Warning,
-            reason: reason.to_owned(),
-            note: Some(note),
+            reason: (*reason).to_owned(),
+            note: Some(note.clone()),
             action: "Serve".to_owned(),
             secondary: None,
         };
         recorder.publish(&event, &ingress.object_ref(&())).await?;
     }
+    told.insert(id.clone(), news);
     Ok(())
 }
 
@@ -189,5 +220,42 @@ async fn serve(client: &Client, index: &mut Index, id: &Id) -> anyhow::Result<()
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ingress(name: &str, annotations: &Value, path: &str) -> Ingress {
+        let service = json!({ "name": "web", "port": { "number": 80 } });
+        let path = json!({ "path": path, "pathType": "Prefix", "backend": { "service": service } });
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "a", "annotations": annotations },
+            "spec": { "rules": [{ "host": "a.example", "http": { "paths": [path] } }] },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_not_served_is_told_apart_from_what_is_served_otherwise() {
+        let mut index = Index::new(Scope::default(), Arc::new(Table::default()));
+        let told = |index: &Index, name: &str| {
+            let notes = notes(index, &Id::new("a", name));
+            notes.into_iter().map(|(reason, note)| format!("{reason} {note}")).collect::<Vec<_>>()
+        };
+        index.apply(
+            ingress("good", &json!({ "nginx.ingress.kubernetes.io/proxy-body-size": "8m" }), "/").into(),
+        );
+        assert_eq!(told(&index, "good"), [""; 0]);
+        let annotations = json!({ "nginx.ingress.kubernetes.io/proxy-body-size": "much", "other/x": "y" });
+        index.apply(ingress("odd", &annotations, "x").into());
+        let all = told(&index, "odd");
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all[0].starts_with("NotServed the path \"x\""), "{all:?}");
+        assert!(all[1].starts_with("ServedOtherwise annotation proxy-body-size: \"much\""), "{all:?}");
+        let long = json!({ "nginx.ingress.kubernetes.io/configuration-snippet": "\u{e9} x; ".repeat(500) });
+        index.apply(ingress("long", &long, "/").into());
+        assert!(told(&index, "long").iter().all(|note| note.len() < LONGEST_NOTE + 20));
     }
 }

@@ -166,11 +166,11 @@ fn action(
     action.timeout = time(timeouts.request)?;
     action.limits = Limits { read: time(timeouts.backend_request)?, ..Limits::default() };
     if let Some(wanted) = &rule.retry {
-        action.retry = Some(Retry {
+        action.retry = Some(Box::new(Retry {
             codes: wanted.codes.clone(),
             attempts: wanted.attempts.unwrap_or(1).min(MOST_RETRIES),
             backoff: time(wanted.backoff.clone())?.unwrap_or_default(),
-        });
+        }));
     }
     if action.redirect.is_some() {
         return Ok(action);
@@ -257,20 +257,20 @@ fn apply(filter: &Filter, action: &mut Action) -> Result<(), Problem> {
         }
         "RequestRedirect" => {
             let wanted = filter.request_redirect.as_ref().ok_or_else(missing)?;
-            action.redirect = Some(Redirect {
+            action.redirect = Some(Box::new(Redirect {
                 scheme: wanted.scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase()),
                 host: wanted.hostname.clone(),
                 port: wanted.port,
                 path: wanted.path.as_ref().map(path_rewrite).transpose()?,
                 status: wanted.status_code.unwrap_or(302),
-            });
+            }));
         }
         "URLRewrite" => {
             let wanted = filter.url_rewrite.as_ref().ok_or_else(missing)?;
             action.rewrite_host.clone_from(&wanted.hostname);
             action.rewrite_path = wanted.path.as_ref().map(path_rewrite).transpose()?;
         }
-        "CORS" => action.cors = Some(cors(filter.cors.as_ref().ok_or_else(missing)?)?),
+        "CORS" => action.cors = Some(Box::new(cors(filter.cors.as_ref().ok_or_else(missing)?)?)),
         other => return Err(Problem(format!("filter {other} is not served"))),
     }
     Ok(())

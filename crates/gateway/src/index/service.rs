@@ -1,11 +1,12 @@
 //! Services, their slices and the backends that routes use.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Facts};
-use crate::object::{EndpointSlice, Id, PortRef, ServicePort};
+use crate::few::Few;
+use crate::object::{Id, Object, PortRef, ServicePort};
 use crate::upstream_tls::BackendTls;
 
 /// How the port of a name is spoken to, or every port; an error says why it
@@ -16,11 +17,12 @@ pub(super) type Sectioned = (Option<String>, Result<Arc<BackendTls>, String>);
 struct State {
     /// None: no such Service.
     ports: Option<Vec<ServicePort>>,
-    slices: BTreeMap<String, EndpointSlice>,
+    /// The same objects that the index has.
+    slices: Few<Id, Arc<Object>>,
     /// By section, which is a port's name; the first that fits counts.
     tls: Vec<Sectioned>,
     /// With the number of routes' references.
-    backends: HashMap<PortRef, (Arc<Backend>, usize)>,
+    backends: Few<PortRef, (Arc<Backend>, usize)>,
 }
 
 impl State {
@@ -50,6 +52,10 @@ impl State {
         let mut endpoints: Vec<SocketAddr> = self
             .slices
             .values()
+            .filter_map(|object| match object.as_ref() {
+                Object::EndpointSlice(slice) => Some(slice),
+                _ => None,
+            })
             .flat_map(|slice| {
                 let ports = slice.ports.iter().filter(|(name, _)| *name == wanted.name);
                 ports.flat_map(|(_, port)| {
@@ -91,11 +97,11 @@ impl Services {
         self.change(service, |state| state.ports = ports);
     }
 
-    pub fn set_slice(&mut self, service: &Id, name: &str, slice: Option<EndpointSlice>) {
+    pub fn set_slice(&mut self, service: &Id, id: &Id, slice: Option<Arc<Object>>) {
         self.change(service, |state| {
             match slice {
-                Some(slice) => state.slices.insert(name.to_owned(), slice),
-                None => state.slices.remove(name),
+                Some(slice) => state.slices.insert(id.clone(), slice),
+                None => state.slices.remove(id),
             };
         });
     }
@@ -112,16 +118,23 @@ impl Services {
     /// The backend for a Service's port, which needn't be there yet. To be
     /// [released](Self::release) once for each call.
     pub fn backend(&mut self, service: &Id, port: &PortRef) -> Arc<Backend> {
-        let state = self.0.entry(service.clone()).or_default();
+        let entry = self.0.entry(service.clone());
+        let service = entry.key().clone();
+        let state = entry.or_default();
         if let Some((backend, uses)) = state.backends.get_mut(port) {
             *uses += 1;
             return backend.clone();
         }
-        let backend = Arc::new(Backend::new(service.clone(), port.clone()));
+        let backend = Arc::new(Backend::new(service, port.clone()));
         backend.set_facts(state.facts(port));
         backend.set(state.endpoints(port));
         state.backends.insert(port.clone(), (backend.clone(), 1));
         backend
+    }
+
+    /// The one shared copy of a Service's name.
+    pub fn known(&self, service: Id) -> Id {
+        self.0.get_key_value(&service).map_or(service, |(known, _)| known.clone())
     }
 
     pub fn release(&mut self, service: &Id, port: &PortRef) {

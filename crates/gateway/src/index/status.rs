@@ -234,7 +234,7 @@ impl Index {
         let mut gateways = BTreeSet::new();
         let mut conflicted = false;
         for (service, section) in super::policy::targets(policy) {
-            for key in self.service_routes.get(&service).into_iter().flatten() {
+            for key in self.service_routes.get(&service).into_iter().flat_map(|routes| routes.keys()) {
                 let placed = self.placed.get(&(key.1.clone(), key.0));
                 let accepted =
                     placed.into_iter().flat_map(|placed| &placed.parents).filter(|p| p.accepted.is_ok());

@@ -134,6 +134,11 @@ impl World {
         let id = Id::new(namespace, name);
         self.index.problems(Kind::Ingress, &id).iter().map(|problem| problem.0.clone()).collect()
     }
+
+    fn ingress_notes(&self, namespace: &str, name: &str) -> Vec<String> {
+        let id = Id::new(namespace, name);
+        self.index.notes(Kind::Ingress, &id).iter().map(|note| note.0.clone()).collect()
+    }
 }
 
 fn check(yaml: &str, cases: &[(&str, &str)]) {
@@ -334,41 +339,176 @@ fn rewrites_follow_nginx() {
     );
 }
 
-#[test]
-fn annotations_set_limits_and_bad_ones_are_named() {
-    let yaml = annotated(
-        &ingress("a", "i", 1, "a.example", &["Prefix / web:80"], ""),
-        &[
-            ("proxy-body-size", "8m"),
-            ("proxy-read-timeout", "3600"),
-            ("proxy-send-timeout", "soon"),
-            ("ssl-redirect", "maybe"),
-            ("backend-protocol", "GRPC"),
-        ],
-    );
-    let world = World::new(&yaml);
-    world.check(&[("GET http://a.example/", "a/web:80")]);
-    assert_eq!(
-        world.ingress_problems("a", "i"),
-        [
-            "annotation proxy-send-timeout: \"soon\" can't be read and is ignored",
-            "annotation ssl-redirect: \"maybe\" is neither true nor false",
-            "annotation backend-protocol: \"GRPC\" is not served yet, HTTP is used",
-        ]
-    );
+/// The route of `http://a.example` and a path.
+fn found(world: &World, path: &str) -> Arc<Route> {
     let (method, headers) = (Method::GET, HeaderMap::new());
     let request = Request {
         host: "a.example",
-        path: "/",
+        path,
         query: None,
         method: &method,
         headers: &headers,
         secure: false,
         view: View::shared(false),
     };
-    let Found::Route(route) = world.table.find(&request) else { panic!() };
+    let Found::Route(route) = world.table.find(&request) else { panic!("nothing at {path}") };
+    route
+}
+
+#[test]
+fn annotations_are_kept_by_routes_and_bad_ones_are_told() {
+    let yaml = annotated(
+        &ingress("a", "i", 1, "a.example", &["Prefix / web:80"], ""),
+        &[
+            ("proxy-body-size", "8m"),
+            ("proxy-read-timeout", "3600"),
+            ("proxy-send-timeout", "soon"),
+            ("backend-protocol", "GRPC"),
+            ("upstream-vhost", "inner.example"),
+            ("limit-rps", "5"),
+        ],
+    );
+    let world = World::new(&yaml);
+    world.check(&[("GET http://a.example/", "a/web:80")]);
+    assert_eq!(world.ingress_problems("a", "i"), [""; 0]);
+    assert_eq!(
+        world.ingress_notes("a", "i"),
+        ["annotation proxy-send-timeout: \"soon\" is not a time to wait, such as 60 or 60s; it is ignored"]
+    );
+    let route = found(&world, "/");
     let limits = &route.action.limits;
     assert_eq!((limits.body, limits.read.unwrap().as_secs(), limits.send), (Some(8 << 20), 3600, None));
+    assert_eq!((route.action.grpc, route.action.rewrite_host.as_deref()), (true, Some("inner.example")));
+    assert!(route.action.extra.as_ref().unwrap().clients.is_some());
+}
+
+#[test]
+fn few_routes_carry_anything_extra() {
+    let yaml = annotated(
+        &ingress("a", "i", 1, "a.example", &["Prefix / web:80"], ""),
+        &[("proxy-body-size", "8m"), ("server-snippet", "client_header_buffer_size 64k;")],
+    );
+    assert!(found(&World::new(&yaml), "/").action.extra.is_none());
+}
+
+#[test]
+fn an_authentication_that_is_not_understood_closes_every_path() {
+    let yaml = annotated(
+        &ingress("a", "i", 1, "a.example", &["Prefix / web:80", "Exact /x web:80"], ""),
+        &[("auth-url", "http://auth.b.svc/")],
+    );
+    let world = World::new(&yaml);
+    assert!(world.ingress_problems("a", "i")[0].contains("the Ingress' own namespace"));
+    world.check(&[
+        ("GET http://a.example/", "refused: its annotation auth-url can't be followed"),
+        ("GET http://a.example/x", "refused: its annotation auth-url can't be followed"),
+    ]);
+}
+
+#[test]
+fn who_may_log_in_is_watched_while_it_is_wanted() {
+    let web = ingress("a", "i", 1, "a.example", &["Prefix / web:80"], "");
+    let wants = |secret: &str| annotated(&web, &[("auth-type", "basic"), ("auth-secret", secret)]);
+    let users = |secret: &str, data: Option<&[(&str, &str)]>| {
+        let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), value.as_bytes().to_vec());
+        let data = data.map(|data| data.iter().map(pair).collect());
+        Object::Users(object::Users { id: Id::new("a", secret), data })
+    };
+    let good = [("auth", "ada:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\nbob:secret\n")];
+    let mut world = World::new("");
+    world.index.apply(users("s", Some(&good)));
+    assert!(world.index.objects().is_empty(), "nobody wants it");
+    world.apply(&wants("s"));
+    let generation = world.index.users_generation();
+    assert_eq!(world.index.wanted_users().collect::<Vec<_>>(), [&Id::new("a", "s")]);
+    world.check(&[("GET http://a.example/", "refused: who may log in is not known yet")]);
+    assert_eq!(world.ingress_problems("a", "i"), [""; 0]);
+    world.index.apply(users("s", None));
+    world.check(&[("GET http://a.example/", "refused: its annotation auth-secret can't be followed")]);
+    let missing = "annotation auth-secret: make Secret s, of at most 128 KiB; nobody is let in";
+    assert_eq!(world.ingress_problems("a", "i"), [missing]);
+    world.index.apply(users("s", Some(&[("other", "x")])));
+    let empty = "annotation auth-secret: Secret s has no key auth; nobody is let in";
+    assert_eq!(world.ingress_problems("a", "i"), [empty]);
+    world.index.apply(users("s", Some(&good)));
+    world.check(&[("GET http://a.example/", "a/web:80")]);
+    assert!(found(&world, "/").action.extra.as_ref().unwrap().login.is_some());
+    assert!(
+        world.ingress_notes("a", "i")[0].starts_with("annotation auth-secret: 1 of Secret s can't log in")
+    );
+    // Kept over a change of the Ingress that still wants it.
+    world.apply(&wants("a/s"));
+    assert!(found(&world, "/").action.extra.as_ref().unwrap().login.is_some());
+    assert!(world.index.users_generation() > generation);
+    world.apply(&wants("b/s"));
+    world.check(&[("GET http://a.example/", "refused: its annotation auth-secret can't be followed")]);
+    assert_eq!(world.index.wanted_users().count(), 0);
+    world.apply(&web);
+    assert_eq!(world.index.objects().len(), 1, "the users are forgotten");
+}
+
+#[test]
+fn a_service_that_is_asked_is_found_as_backends_are() {
+    let yaml = annotated(
+        &ingress("a", "i", 1, "a.example", &["Prefix / web:80"], ""),
+        &[("auth-url", "http://auth.a.svc:81/")],
+    );
+    let mut world = World::new(&yaml);
+    let check = found(&world, "/").action.extra.as_ref().unwrap().check.clone().unwrap();
+    assert!(check.backend.endpoints().is_empty());
+    world.apply(&service("a", "auth", "{name: http, port: 81}"));
+    world.apply(&slice("a", "auth-1", "auth", "{name: http, port: 8081}", &["10.0.0.1"]));
+    assert_eq!(check.backend.endpoints().len(), 1);
+    world.check(&[("GET http://a.example/", "a/web:80")]);
+}
+
+#[test]
+fn an_app_s_root_is_elsewhere_whatever_its_paths_are() {
+    let paths = ["Prefix /app web:80", "Exact / other:80"];
+    let yaml = annotated(&ingress("a", "i", 1, "a.example", &paths, ""), &[("app-root", "/app")]);
+    let world = World::new(&yaml);
+    assert!(found(&world, "/").action.extra.as_ref().unwrap().redirect.is_some());
+    assert!(found(&world, "/app").action.extra.is_none());
+}
+
+#[test]
+fn a_canary_takes_no_traffic() {
+    let main = ingress("a", "main", 2, "a.example", &["Prefix / web:80"], "");
+    let canary = annotated(
+        &ingress("a", "canary", 1, "a.example", &["Prefix / next:80"], ""),
+        &[("canary", "true"), ("canary-weight", "10")],
+    );
+    let world = World::new(&(main + &canary));
+    world.check(&[("GET http://a.example/", "a/web:80")]);
+    assert_eq!(world.ingress_notes("a", "canary").len(), 1);
+}
+
+#[test]
+fn a_workspace_has_one_share_and_the_operator_as_much_as_there_is() {
+    let limits = tenant::Limits { concurrent: 1, ..tenant::Limits::default() };
+    let table = Arc::new(Table::default());
+    let scope = Scope { workspace_limits: limits, ..Scope::default() };
+    let mut world = World { index: Index::new(scope, table.clone()), table };
+    let two =
+        ["i", "j"].map(|name| ingress("a", name, 1, &format!("{name}.example"), &["Prefix / web:80"], ""));
+    world.apply(&two.concat());
+    let owner = |world: &World, name| world.table.owners.get(&(Kind::Ingress, Id::new("a", name))).unwrap();
+    let tenant = owner(&world, "i").tenant.clone();
+    assert!(Arc::ptr_eq(&tenant, &owner(&world, "j").tenant));
+    let full = || {
+        let _one = tenant.admit().unwrap();
+        tenant.admit().is_err()
+    };
+    assert!(full(), "a namespace that isn't known yet is a workspace");
+    let namespace =
+        |labels: &str| format!("---\nkind: Namespace\nmetadata: {{name: a, labels: {{{labels}}}}}\n");
+    world.apply(&namespace(""));
+    assert!(!full());
+    world.apply(&namespace("atoll.dev/workspace: shop"));
+    assert!(full());
+    assert!(Arc::ptr_eq(&tenant, &owner(&world, "i").tenant));
+    world.index.delete(Kind::Namespace, &Id::new("", "a"));
+    assert!(world.table.tenants.is_empty());
 }
 
 #[test]
@@ -465,9 +605,9 @@ fn an_update_moves_hosts_and_leaves_nothing() {
     assert_eq!(world.table.certificates.len(), 1);
     world.index.delete(Kind::Secret, &Id::new("a", "s"));
     world.index.delete(Kind::Ingress, &Id::new("a", "i"));
-    let Index { objects, placed, hosts, secrets, services, .. } = &world.index;
-    let left = [objects.len(), placed.len(), hosts.len(), secrets.len(), services.len()];
-    assert_eq!(left, [0; 5]);
+    let Index { objects, placed, hosts, secrets, services, users, .. } = &world.index;
+    let left = [objects.len(), placed.len(), hosts.len(), secrets.len(), services.len(), users.len()];
+    assert_eq!(left, [0; 6]);
     let Table { hosts, certificates, owners, .. } = &*world.table;
     assert_eq!([hosts.len(), certificates.len(), owners.len()], [0; 3]);
 }

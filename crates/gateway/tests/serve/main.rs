@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod annotations;
+mod balancers;
 mod gateways;
+mod limits;
 mod world;
 
 use std::sync::Arc;

@@ -21,10 +21,10 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub type Body = BoxBody<Bytes, Infallible>;
 
@@ -48,6 +48,26 @@ impl Drop for Backend {
 
 impl Backend {
     pub async fn start(name: &'static str) -> Self {
+        Self::serve(name, None).await
+    }
+
+    /// Over TLS, with a certificate that nobody vouches for.
+    pub async fn start_tls(name: &'static str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self::serve(name, Some(Arc::new(config).into())).await
+    }
+
+    async fn serve(name: &'static str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = Arc::new(AtomicUsize::new(0));
@@ -55,22 +75,34 @@ impl Backend {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let count = count.clone();
+                let (count, tls) = (count.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let service = hyper::service::service_fn(move |request| {
-                        let turn = count.fetch_add(1, Ordering::SeqCst);
-                        async move { Ok::<_, Infallible>(answer(name, turn, request).await) }
-                    });
-                    let io = TokioIo::new(stream);
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .with_upgrades()
-                        .await;
+                    match tls {
+                        None => converse(stream, name, count).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(stream, name, count).await;
+                            }
+                        }
+                    }
                 });
             }
         });
         Self { address, served, task }
     }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    name: &'static str,
+    count: Arc<AtomicUsize>,
+) {
+    let service = hyper::service::service_fn(move |request| {
+        let turn = count.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, Infallible>(answer(name, turn, request).await) }
+    });
+    let io = TokioIo::new(stream);
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
 }
 
 async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Response<Body> {
@@ -99,6 +131,18 @@ async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Resp
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response
         }
+        "/check" => {
+            let header = |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            let mut response = Response::new(full(""));
+            if header("authorization") == "let me in" {
+                let words = ["x-original-method", "x-original-url", "x-forwarded-for"].map(header);
+                response.headers_mut().insert("x-user", words.join(" ").parse().unwrap());
+            } else {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+                response.headers_mut().insert("www-authenticate", "Ours".parse().unwrap());
+            }
+            response
+        }
         "/slow" => {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             Response::new(full("slow"))
@@ -109,7 +153,9 @@ async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Resp
                 text += &format!("{name}={}\n", value.to_str().unwrap());
             }
             let _ = request.into_body().collect().await;
-            Response::new(full(text))
+            let mut response = Response::new(full(text));
+            response.headers_mut().insert("x-frame-options", "DENY".parse().unwrap());
+            response
         }
     }
 }
@@ -182,13 +228,19 @@ pub const DEFAULT: (&str, &str) = (api::names::SYSTEM_NAMESPACE, api::names::GAT
 
 impl World {
     pub async fn start() -> Self {
+        Self::with(Scope::default(), &[]).await
+    }
+
+    /// Behind balancers of these networks.
+    pub async fn with(scope: Scope, balancers: &[&str]) -> Self {
         let (table, metrics) = (Arc::new(Table::default()), Arc::new(Metrics::default()));
-        let server = Server::new(table.clone(), metrics.clone(), 443).unwrap();
+        let balancers = balancers.iter().map(|network| network.parse().unwrap()).collect();
+        let server = Server::behind(table.clone(), metrics.clone(), 443, balancers).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");
         let http = Some(server.listen(bind().await.unwrap(), Some(false)).unwrap());
         let https = Some(server.listen(bind().await.unwrap(), Some(true)).unwrap());
         let authority = Authority::new();
-        let mut index = Index::new(Scope::default(), table.clone());
+        let mut index = Index::new(scope, table.clone());
         index.apply(authority.secret(Id::new(DEFAULT.0, DEFAULT.1), &["*.apps.test", "apps.test"]));
         Self { index, table, metrics, server, http, https, authority }
     }
@@ -203,21 +255,57 @@ impl World {
 
     /// An app: an Ingress for the host, its Service and its endpoints.
     pub fn app(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], endpoints: &[SocketAddr]) {
-        self.ingress(name, host, annotations, false);
+        self.app_in("a", name, host, annotations, endpoints);
+    }
+
+    /// An app in a namespace.
+    pub fn app_in(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        host: &str,
+        annotations: &[(&str, &str)],
+        endpoints: &[SocketAddr],
+    ) {
+        self.ingress_in(namespace, name, host, "/", annotations, false);
         self.index.apply(Object::Service(Service {
-            id: Id::new("a", name),
+            id: Id::new(namespace, name),
             ports: vec![ServicePort { name: String::new(), number: 80, protocol: Protocol::Http1 }],
             entrance: None,
         }));
-        self.endpoints(name, endpoints);
+        self.endpoints_in(namespace, name, endpoints);
     }
 
     pub fn ingress(&mut self, name: &str, host: &str, annotations: &[(&str, &str)], tls: bool) {
+        self.ingress_at(name, host, "/", annotations, tls);
+    }
+
+    /// An Ingress of a path.
+    pub fn ingress_at(
+        &mut self,
+        name: &str,
+        host: &str,
+        path: &str,
+        annotations: &[(&str, &str)],
+        tls: bool,
+    ) {
+        self.ingress_in("a", name, host, path, annotations, tls);
+    }
+
+    fn ingress_in(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        host: &str,
+        path: &str,
+        annotations: &[(&str, &str)],
+        tls: bool,
+    ) {
         let backend = Some(ServiceRef { name: name.to_owned(), port: PortRef::Number(80) });
-        let path = IngressPath { path: "/".to_owned(), path_type: PathType::Prefix, backend };
+        let path = IngressPath { path: path.to_owned(), path_type: PathType::Prefix, backend };
         let tls = IngressTls { hosts: vec![host.to_owned()], secret: tls.then(|| format!("{name}-tls")) };
         self.index.apply(Object::Ingress(Ingress {
-            id: Id::new("a", name),
+            id: Id::new(namespace, name),
             created: 0,
             class: None,
             annotations: annotations
@@ -231,17 +319,21 @@ impl World {
     }
 
     pub fn endpoints(&mut self, service: &str, endpoints: &[SocketAddr]) {
+        self.endpoints_in("a", service, endpoints);
+    }
+
+    fn endpoints_in(&mut self, namespace: &str, service: &str, endpoints: &[SocketAddr]) {
         // One slice for each endpoint: their ports differ.
         for slot in 0..4 {
             let name = format!("{service}-{slot}");
             match endpoints.get(slot) {
                 Some(endpoint) => self.index.apply(Object::EndpointSlice(EndpointSlice {
-                    id: Id::new("a", name),
+                    id: Id::new(namespace, name),
                     service: service.to_owned(),
                     ports: vec![(String::new(), endpoint.port())],
                     addresses: vec![IpAddr::from([127, 0, 0, 1])],
                 })),
-                None => self.index.delete(gateway::object::Kind::EndpointSlice, &Id::new("a", name)),
+                None => self.index.delete(gateway::object::Kind::EndpointSlice, &Id::new(namespace, name)),
             }
         }
     }
@@ -277,13 +369,39 @@ impl World {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A clear-text GET: the status and the body.
+    /// A clear-text GET: the status and the answer.
     pub async fn get(&self, host: &str, path: &str) -> (u16, String) {
-        let answer =
-            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        self.ask(host, path, "").await
+    }
+
+    /// The same with headers, each with its line's end.
+    pub async fn ask(&self, host: &str, path: &str, headers: &str) -> (u16, String) {
+        let answer = self
+            .raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"))
+            .await;
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         (status, answer)
     }
+}
+
+/// A header of an answer as [`World::ask`] gives it, or nothing.
+pub fn header<'a>(answer: &'a str, name: &str) -> &'a str {
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(other, _)| other.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+}
+
+/// A WebSocket that is open as long as it is kept.
+pub async fn websocket(address: SocketAddr, host: &str) -> (u16, TcpStream) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let upgrade = format!(
+        "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    let status = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().parse().unwrap();
+    (status, stream)
 }
 
 pub async fn text(response: Response<Incoming>) -> String {

@@ -168,10 +168,13 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use api::{MemberSpec, WorkspaceSpec, WorkspaceStatus};
+    use std::sync::Arc;
+
+    use api::{MemberSpec, SharedQuota, SharedQuotaSpec, WorkspaceSpec, WorkspaceStatus};
     use kube::runtime::reflector;
 
     use super::*;
+    use crate::quota::cover::{self, Cover};
 
     fn workspace(name: &str, parent: Option<&str>, plan: &str) -> Workspace {
         let mut workspace = Workspace::new(
@@ -247,5 +250,46 @@ mod tests {
         }
         assert_eq!(told(&mut out), "leaf root");
         assert!(index.plans_above("leaf").is_err());
+    }
+
+    #[test]
+    fn who_is_below_shares_a_quota_as_long_as_both_agree() {
+        let (index, mut out) = Index::new();
+        let (store, mut writer) = reflector::store::<Workspace>();
+        let mut hear = |workspace: Workspace| {
+            let event = Event::Apply(workspace);
+            writer.apply_watcher_event(&event);
+            index.hear_workspace(&Ok(event), &store);
+            told(&mut out)
+        };
+        let spec = SharedQuotaSpec { workspace: Some("root".into()), ..SharedQuotaSpec::default() };
+        let all = [Arc::new(SharedQuota::new("all", spec))];
+        // Whether the keeper counts it and its namespace is told.
+        let shares = |name: &str| {
+            let mut cover = Cover::default();
+            assert!(cover.refresh(&all, &store, &|name: &str| index.above(name)));
+            let is_counted = cover.namespaces("all").is_some_and(|all| all.contains(&format!("{name}-x")));
+            let is_told = !cover::quotas(&all, "bob", name, &index.above(name)).is_empty();
+            assert_eq!(is_counted, is_told, "{name}");
+            is_told
+        };
+        let mut root = workspace("root", None, "p");
+        hear(root.clone());
+        let mut leaf = workspace("leaf", Some("root"), "p");
+        leaf.spec.owner = "bob".into();
+        hear(leaf.clone());
+        assert!(shares("root") && !shares("leaf"), "another owner's isn't named by its name alone");
+        leaf.spec.parent = Some("ada/root".into());
+        hear(leaf);
+        let mut twig = workspace("twig", Some("leaf"), "p");
+        twig.spec.owner = "bob".into();
+        hear(twig);
+        assert!(!shares("leaf") && !shares("twig"), "nobody has accepted it");
+        root.spec.accepted_children = vec!["bob/leaf".into()];
+        assert_eq!(hear(root.clone()), "leaf root twig");
+        assert!(shares("leaf") && shares("twig"));
+        root.spec.accepted_children.clear();
+        assert_eq!(hear(root), "leaf root twig");
+        assert!(shares("root") && !shares("leaf") && !shares("twig"));
     }
 }

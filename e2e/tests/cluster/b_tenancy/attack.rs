@@ -1,12 +1,13 @@
 //! What attacks share: the people, and taking a protection away.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use e2e::{Cluster, Person, Said, eventually};
+use e2e::{Cluster, Person, Said, eventually, within};
 
 /// How long the API server may take to notice that a protection has gone or come.
-const NOTICED: Duration = Duration::from_secs(30);
+const NOTICED: Duration = Duration::from_secs(60);
 
 /// A workspace with one of each role, and a neighbour.
 pub struct World {
@@ -44,11 +45,14 @@ impl World {
                     if said.out.starts_with("yes") { Ok(()) } else { Err(format!("{said:?}")) }
                 });
             }
+            // Quota has no room for them either, which is not what the attacks are about.
+            room_for_other_services(cluster, 1);
             Self { cluster, owner, manager, developer, viewer, victim, namespace }
         })
     }
 
     pub fn leave(&self) {
+        room_for_other_services(self.cluster, 0);
         for person in [&self.manager, &self.developer, &self.viewer, &self.owner, &self.victim] {
             person.leave();
         }
@@ -69,8 +73,16 @@ impl World {
     }
 }
 
+/// How many Services of the types NodePort and LoadBalancer the plan has room for.
+fn room_for_other_services(cluster: &Cluster, count: u8) {
+    let patch = format!(
+        r#"{{"spec":{{"hard":{{"services.nodeports":"{count}","services.loadbalancers":"{count}"}}}}}}"#
+    );
+    cluster.kubectl(&["patch", "plan", "standard", "--type=merge", "-p", &patch]).ok();
+}
+
 /// What protects.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Protection<'a> {
     /// An admission policy, by name.
     Policy(&'a str),
@@ -128,12 +140,19 @@ fn pod_security(world: &World, level: &str) {
     world.kubectl_as(controller, &[&words[..], &[force]].concat()).ok();
 }
 
-fn scale(world: &World, role: &str, replicas: u8) {
-    let (replicas, deployment) = (format!("--replicas={replicas}"), format!("deployment/{role}"));
+fn scale(world: &World, role: &str, count: u8) {
+    let (replicas, deployment) = (format!("--replicas={count}"), format!("deployment/{role}"));
     let words = ["scale", "-n", "atoll-system", &deployment, &replicas];
     world.cluster.kubectl(&words).ok();
     let words = ["rollout", "status", "-n", "atoll-system", &deployment, "--timeout=60s"];
     world.cluster.kubectl(&words).ok();
+    // One that is ending still puts right what it sees.
+    let label = format!("app={role}");
+    eventually(&format!("{role} is there, or gone"), NOTICED, || {
+        let words = ["get", "pods", "-n", "atoll-system", "-l", &label, "-o", "name"];
+        let pods = world.cluster.kubectl(&words).ok();
+        if pods.lines().count() == usize::from(count) { Ok(()) } else { Err(pods) }
+    });
 }
 
 /// With rights that somebody gave by mistake: the attack is to be refused still.
@@ -184,32 +203,111 @@ impl Drop for Taken<'_> {
     }
 }
 
-fn refused(said: &Said, reason: &str) -> Result<(), String> {
-    let complaint = format!("{} {}", said.err, said.out);
-    if said.code != Some(0) && complaint.contains(reason) { Ok(()) } else { Err(format!("{said:?}")) }
+/// What somebody tries, the reason for which it is refused, and what sees to that.
+pub struct Attack<'a> {
+    pub attempt: Box<dyn Fn() -> Said + 'a>,
+    pub reason: &'a str,
+    pub protections: Vec<Protection<'a>>,
 }
 
-/// An attack is refused for this reason, succeeds without what protects, and is
-/// refused again with it.
-pub fn check(world: &World, reason: &str, protections: &[Protection<'_>], attempt: impl Fn() -> Said) {
-    let first = attempt();
-    if let Err(problem) = refused(&first, reason) {
-        panic!("it should be refused because `{reason}`: {problem}");
+impl Attack<'_> {
+    fn is_refused(&self) -> Result<(), String> {
+        let said = (self.attempt)();
+        let complaint = format!("{} {}", said.err, said.out);
+        if said.code != Some(0) && complaint.contains(self.reason) {
+            Ok(())
+        } else {
+            Err(format!("it should be refused because `{}`: {said:?}", self.reason))
+        }
     }
-    {
-        let taken = Taken(world, protections);
-        for protection in protections {
+
+    fn succeeds(&self) -> Result<(), String> {
+        let said = (self.attempt)();
+        if said.code == Some(0) {
+            Ok(())
+        } else {
+            Err(format!("it should succeed without {:?}: {said:?}", self.protections))
+        }
+    }
+}
+
+/// Each attack is refused for its reason, succeeds without what protects, and is
+/// refused again with it. What protects against several is taken away once.
+fn try_all(world: &World, attacks: &[Attack<'_>]) -> Vec<Result<(), String>> {
+    let mut outcomes: Vec<_> = attacks.iter().map(Attack::is_refused).collect();
+    let mut tried: Vec<&[Protection<'_>]> = Vec::new();
+    for first in attacks {
+        if tried.contains(&first.protections.as_slice()) {
+            continue;
+        }
+        tried.push(&first.protections);
+        let _taken = Taken(world, &first.protections);
+        for protection in &first.protections {
             protection.take(world);
         }
-        eventually(&format!("it succeeds without {protections:?}"), NOTICED, || {
-            let said = attempt();
-            if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
-        });
-        drop(taken);
+        for (attack, outcome) in attacks.iter().zip(&mut outcomes) {
+            if outcome.is_ok() && attack.protections == first.protections {
+                *outcome = within(NOTICED, || attack.succeeds());
+            }
+        }
     }
-    // One of several may be back before the others are.
-    if protections.len() > 1 {
+    // One of several protections may be back before the others are.
+    if attacks.iter().any(|attack| attack.protections.len() > 1) {
         std::thread::sleep(Duration::from_secs(3));
     }
-    eventually(&format!("it is refused again with {protections:?}"), NOTICED, || refused(&attempt(), reason));
+    for (attack, outcome) in attacks.iter().zip(&mut outcomes) {
+        if outcome.is_ok() {
+            *outcome = within(NOTICED, || attack.is_refused()).map_err(|last| format!("once more: {last}"));
+        }
+    }
+    outcomes
 }
+
+/// One attack by itself.
+pub fn check(world: &World, reason: &str, protections: &[Protection<'_>], attempt: impl Fn() -> Said) {
+    let attack = Attack { attempt: Box::new(attempt), reason, protections: protections.to_vec() };
+    for outcome in try_all(world, &[attack]) {
+        outcome.unwrap();
+    }
+}
+
+type Outcomes = BTreeMap<&'static str, Result<(), String>>;
+
+/// Attacks that are tried together, each of them told as a test of its own: taking
+/// away and giving back is most of their time.
+pub struct Campaign(OnceLock<Outcomes>);
+
+impl Campaign {
+    pub const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// How one of them went; the first that asks has them all tried.
+    pub fn tell(&self, name: &str, attacks: fn() -> Vec<(&'static str, Attack<'static>)>) {
+        let outcomes = self.0.get_or_init(|| {
+            let (names, attacks): (Vec<_>, Vec<_>) = attacks().into_iter().unzip();
+            names.into_iter().zip(try_all(World::shared(), &attacks)).collect()
+        });
+        outcomes[name].clone().unwrap();
+    }
+}
+
+/// Makes a test of each attack of a [`Campaign`].
+macro_rules! campaign {
+    ($($(#[$doc:meta])* $name:ident => $attack:expr;)*) => {
+        static CAMPAIGN: $crate::b_tenancy::attack::Campaign = $crate::b_tenancy::attack::Campaign::new();
+
+        fn attacks() -> Vec<(&'static str, $crate::b_tenancy::attack::Attack<'static>)> {
+            vec![$((stringify!($name), $attack)),*]
+        }
+
+        $(
+            $(#[$doc])*
+            #[test]
+            fn $name() {
+                CAMPAIGN.tell(stringify!($name), attacks);
+            }
+        )*
+    };
+}
+pub(super) use campaign;

@@ -5,82 +5,25 @@ use std::time::{Duration, Instant};
 use e2e::Said;
 
 use super::attack::Protection::{NoRight, PodSecurity, Policy};
-use super::attack::{Protection, World, check};
+use super::attack::{Attack, Protection, World, campaign, check};
 
 /// A pod with this in its spec and its container.
-fn pod(spec: &str, container: &str, reason: &str, protections: &[Protection<'_>]) {
+fn pod(
+    spec: &str,
+    container: &str,
+    reason: &'static str,
+    protections: &[Protection<'static>],
+) -> Attack<'static> {
     let world = World::shared();
     let manifest = world.pod(spec, container);
-    check(world, reason, protections, || world.developer.tries(&manifest));
+    Attack {
+        attempt: Box::new(move || world.developer.tries(&manifest)),
+        reason,
+        protections: protections.to_vec(),
+    }
 }
 
 const SECURITY: &str = "violates PodSecurity \"baseline:latest\"";
-
-#[test]
-fn mount_a_folder_of_the_node() {
-    let spec = "volumes: [{name: v, hostPath: {path: /}}]";
-    pod(spec, "volumeMounts: [{name: v, mountPath: /v}]", "hostPath", &[PodSecurity, Policy("atoll-pods")]);
-}
-
-#[test]
-fn use_the_nodes_network() {
-    pod("hostNetwork: true", "", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn see_the_nodes_processes() {
-    pod("hostPID: true", "", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn use_the_nodes_shared_memory() {
-    pod("hostIPC: true", "", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn take_a_port_of_the_node() {
-    pod("", "ports: [{containerPort: 80, hostPort: 6443}]", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn run_privileged() {
-    pod("", "securityContext: {privileged: true}", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn add_capabilities() {
-    pod("", "securityContext: {capabilities: {add: [SYS_ADMIN]}}", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn go_without_seccomp() {
-    pod("", "securityContext: {seccompProfile: {type: Unconfined}}", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn change_the_nodes_settings() {
-    let spec = "securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}";
-    pod(spec, "", SECURITY, &[PodSecurity]);
-}
-
-#[test]
-fn mount_nfs_in_the_nodes_name() {
-    let spec = "volumes: [{name: v, nfs: {server: 169.254.169.254, path: /}}]";
-    pod(spec, "", "would be mounted in the node's name", &[Policy("atoll-pods")]);
-}
-
-/// CVE-2024-10220: the node ran programs of a repository that a pod named.
-#[test]
-fn have_the_node_clone_a_repository() {
-    let spec = "volumes: [{name: v, gitRepo: {repository: 'https://example.com/x.git', directory: x}}]";
-    pod(spec, "", "would be mounted in the node's name", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn choose_a_node() {
-    let spec = format!("nodeName: {}", node());
-    pod(&spec, "", "a pod doesn't choose its node by spec.nodeName", &[Policy("atoll-pods")]);
-}
 
 fn node() -> String {
     let words = ["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"];
@@ -106,7 +49,7 @@ fn through_a_deployment(spec: &str) -> Said {
         if !pods.out.trim().is_empty() {
             break pods;
         }
-        if !refusal.out.trim().is_empty() || started.elapsed() > Duration::from_secs(20) {
+        if !refusal.out.trim().is_empty() || started.elapsed() > Duration::from_secs(60) {
             break Said { code: Some(1), ..refusal };
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -130,17 +73,6 @@ fn run_where_the_control_plane_does_through_a_deployment() {
     let world = World::shared();
     let spec = "tolerations: [{operator: Exists}]";
     check(world, "a toleration names one key", &[Policy("atoll-pods")], || through_a_deployment(spec));
-}
-
-#[test]
-fn tolerate_everything() {
-    pod("tolerations: [{operator: Exists}]", "", "a toleration names one key", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn tolerate_a_nodes_cordon() {
-    let spec = "tolerations: [{key: node.kubernetes.io/unschedulable, operator: Exists}]";
-    pod(spec, "", "a toleration names one key", &[Policy("atoll-pods")]);
 }
 
 /// A pod that runs, for attacks that change one.
@@ -168,55 +100,15 @@ fn tolerate_everything_later() {
 }
 
 #[test]
-fn move_in_with_a_node_by_its_name() {
-    let spec = format!("nodeSelector: {{kubernetes.io/hostname: {}}}", node());
-    pod(&spec, "", "nodes are chosen by labels that the plan allows", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn move_in_with_a_node_by_affinity() {
-    let spec = "affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, \
-                preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: Exists}]}}]}}";
-    pod(spec, "", "nodes are chosen by labels that the plan allows", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn move_in_with_a_node_by_fields() {
-    let spec = "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
-                [{matchFields: [{key: metadata.name, operator: In, values: [x]}]}]}}}";
-    pod(spec, "", "doesn't choose its node by matchFields", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn move_in_with_a_neighbours_pod() {
-    let victim = &World::shared().victim.namespace;
-    let spec = format!(
-        "affinity: {{podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: \
-         kubernetes.io/hostname, namespaces: [{victim}], labelSelector: {{}}}}]}}}}"
-    );
-    pod(&spec, "", "placed by its own workspace's pods alone", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn find_out_what_runs_anywhere_by_where_a_pod_may_not_be() {
-    let spec = "affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, \
-                podAffinityTerm: {topologyKey: kubernetes.io/hostname, namespaceSelector: {}}}]}}";
-    pod(spec, "", "placed by its own workspace's pods alone", &[Policy("atoll-pods")]);
-}
-
-#[test]
-fn push_others_off_the_node() {
-    let spec = "priorityClassName: system-node-critical";
-    pod(spec, "", "the plan doesn't allow the class system-node-critical", &[Policy("atoll-pods")]);
-}
-
-#[test]
 fn run_under_another_runtime() {
     let world = World::shared();
     world
         .cluster
         .apply("{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: attack}, handler: x}");
-    pod("runtimeClassName: attack", "", "the plan doesn't allow the class attack", &[Policy("atoll-pods")]);
+    let manifest = world.pod("runtimeClassName: attack", "");
+    check(world, "the plan doesn't allow the class attack", &[Policy("atoll-pods")], || {
+        world.developer.tries(&manifest)
+    });
     world.cluster.kubectl(&["delete", "runtimeclass", "attack"]).ok();
 }
 
@@ -298,4 +190,79 @@ fn run_programs_as_a_viewer() {
             world.viewer.kubectl(&["exec", "-n", &world.namespace, "runs", "--", "true"])
         });
     });
+}
+
+campaign! {
+    mount_a_folder_of_the_node => {
+        let spec = "volumes: [{name: v, hostPath: {path: /}}]";
+        pod(spec, "volumeMounts: [{name: v, mountPath: /v}]", "hostPath", &[PodSecurity, Policy("atoll-pods")])
+    };
+    use_the_nodes_network => pod("hostNetwork: true", "", SECURITY, &[PodSecurity]);
+    see_the_nodes_processes => pod("hostPID: true", "", SECURITY, &[PodSecurity]);
+    use_the_nodes_shared_memory => pod("hostIPC: true", "", SECURITY, &[PodSecurity]);
+    take_a_port_of_the_node => {
+        pod("", "ports: [{containerPort: 80, hostPort: 6443}]", SECURITY, &[PodSecurity])
+    };
+    run_privileged => pod("", "securityContext: {privileged: true}", SECURITY, &[PodSecurity]);
+    add_capabilities => {
+        pod("", "securityContext: {capabilities: {add: [SYS_ADMIN]}}", SECURITY, &[PodSecurity])
+    };
+    go_without_seccomp => {
+        pod("", "securityContext: {seccompProfile: {type: Unconfined}}", SECURITY, &[PodSecurity])
+    };
+    change_the_nodes_settings => {
+        let spec = "securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}";
+        pod(spec, "", SECURITY, &[PodSecurity])
+    };
+    mount_nfs_in_the_nodes_name => {
+        let spec = "volumes: [{name: v, nfs: {server: 169.254.169.254, path: /}}]";
+        pod(spec, "", "would be mounted in the node's name", &[Policy("atoll-pods")])
+    };
+    /// CVE-2024-10220: the node ran programs of a repository that a pod named.
+    have_the_node_clone_a_repository => {
+        let spec = "volumes: [{name: v, gitRepo: {repository: 'https://example.com/x.git', directory: x}}]";
+        pod(spec, "", "would be mounted in the node's name", &[Policy("atoll-pods")])
+    };
+    choose_a_node => {
+        let spec = format!("nodeName: {}", node());
+        pod(&spec, "", "a pod doesn't choose its node by spec.nodeName", &[Policy("atoll-pods")])
+    };
+    tolerate_everything => {
+        pod("tolerations: [{operator: Exists}]", "", "a toleration names one key", &[Policy("atoll-pods")])
+    };
+    tolerate_a_nodes_cordon => {
+        let spec = "tolerations: [{key: node.kubernetes.io/unschedulable, operator: Exists}]";
+        pod(spec, "", "a toleration names one key", &[Policy("atoll-pods")])
+    };
+    move_in_with_a_node_by_its_name => {
+        let spec = format!("nodeSelector: {{kubernetes.io/hostname: {}}}", node());
+        pod(&spec, "", "nodes are chosen by labels that the plan allows", &[Policy("atoll-pods")])
+    };
+    move_in_with_a_node_by_affinity => {
+        let spec = "affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, \
+                    preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: Exists}]}}]}}";
+        pod(spec, "", "nodes are chosen by labels that the plan allows", &[Policy("atoll-pods")])
+    };
+    move_in_with_a_node_by_fields => {
+        let spec = "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+                    [{matchFields: [{key: metadata.name, operator: In, values: [x]}]}]}}}";
+        pod(spec, "", "doesn't choose its node by matchFields", &[Policy("atoll-pods")])
+    };
+    move_in_with_a_neighbours_pod => {
+        let victim = &World::shared().victim.namespace;
+        let spec = format!(
+            "affinity: {{podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: \
+             kubernetes.io/hostname, namespaces: [{victim}], labelSelector: {{}}}}]}}}}"
+        );
+        pod(&spec, "", "placed by its own workspace's pods alone", &[Policy("atoll-pods")])
+    };
+    find_out_what_runs_anywhere_by_where_a_pod_may_not_be => {
+        let spec = "affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, \
+                    podAffinityTerm: {topologyKey: kubernetes.io/hostname, namespaceSelector: {}}}]}}";
+        pod(spec, "", "placed by its own workspace's pods alone", &[Policy("atoll-pods")])
+    };
+    push_others_off_the_node => {
+        let spec = "priorityClassName: system-node-critical";
+        pod(spec, "", "the plan doesn't allow the class system-node-critical", &[Policy("atoll-pods")])
+    };
 }

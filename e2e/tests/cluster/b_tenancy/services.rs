@@ -1,49 +1,24 @@
 //! Reaching around the gateway, and taking other people's traffic.
 
 use super::attack::Protection::{NoRight, Policy};
-use super::attack::{World, check, even_with, with_the_right};
+use super::attack::{Attack, World, campaign, check, even_with, with_the_right};
 
-fn service(spec: &str, reason: &str) {
+/// Something of the workspace that a policy refuses.
+fn object(manifest: &str, reason: &'static str, policy: &'static str) -> Attack<'static> {
     let world = World::shared();
-    let manifest = format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: attack, namespace: {}}}, spec: {{ports: [{{port: 80}}], {spec}}}}}",
-        world.namespace
-    );
-    // The plan's quota has no room for the first two either.
-    let quota = |hard: &str| {
-        let patch = format!(r#"{{"spec":{{"hard":{{{hard}}}}}}}"#);
-        world.cluster.kubectl(&["patch", "plan", "standard", "--type=merge", "-p", &patch]).ok();
-    };
-    quota(r#""services.nodeports":"1","services.loadbalancers":"1""#);
-    let outcome = std::panic::catch_unwind(|| {
-        check(world, reason, &[Policy("atoll-services")], || world.developer.tries(&manifest));
-    });
-    quota(r#""services.nodeports":"0","services.loadbalancers":"0""#);
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
+    let manifest = manifest.replace("NS", &world.namespace);
+    Attack {
+        attempt: Box::new(move || world.developer.tries(&manifest)),
+        reason,
+        protections: vec![Policy(policy)],
     }
 }
 
-#[test]
-fn open_a_port_on_every_node() {
-    service("type: NodePort", "a Service of type NodePort is not offered");
-}
-
-#[test]
-fn take_an_address_of_the_pool() {
-    service("type: LoadBalancer", "a Service of type LoadBalancer is not offered");
-}
-
-#[test]
-fn be_a_name_of_another_service() {
-    let spec = "type: ExternalName, externalName: front.atoll-system.svc.cluster.local";
-    service(spec, "a Service of type ExternalName is not offered");
-}
-
-/// CVE-2020-8554.
-#[test]
-fn take_the_traffic_of_an_address() {
-    service("externalIPs: [10.96.0.80]", "spec.externalIPs would take other people's traffic");
+fn service(spec: &str, reason: &'static str) -> Attack<'static> {
+    let manifest = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: attack, namespace: NS}}, spec: {{ports: [{{port: 80}}], {spec}}}}}"
+    );
+    object(&manifest, reason, "atoll-services")
 }
 
 /// CVE-2020-8554, by the other field.
@@ -104,64 +79,38 @@ fn lead_a_service_to_a_neighbour_by_slices() {
     });
 }
 
-fn host(manifest: &str, reason: &str) {
-    let world = World::shared();
-    let manifest = manifest.replace("NS", &world.namespace);
-    check(world, reason, &[Policy("atoll-hosts")], || world.developer.tries(&manifest));
+fn ingress(spec: &str, reason: &'static str) -> Attack<'static> {
+    let metadata = "metadata: {name: attack, namespace: NS}";
+    let manifest =
+        format!("{{apiVersion: networking.k8s.io/v1, kind: Ingress, {metadata}, spec: {{{spec}}}}}");
+    object(&manifest, reason, "atoll-hosts")
 }
 
-fn ingress(spec: &str, reason: &str) {
+fn route(spec: &str, reason: &'static str) -> Attack<'static> {
     let metadata = "metadata: {name: attack, namespace: NS}";
-    host(
-        &format!("{{apiVersion: networking.k8s.io/v1, kind: Ingress, {metadata}, spec: {{{spec}}}}}"),
-        reason,
+    let manifest = format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, {metadata}, spec: {{{spec}}}}}"
     );
-}
-
-fn route(spec: &str, reason: &str) {
-    let metadata = "metadata: {name: attack, namespace: NS}";
-    host(
-        &format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, {metadata}, spec: {{{spec}}}}}"
-        ),
-        reason,
-    );
+    object(&manifest, reason, "atoll-hosts")
 }
 
 const BACKEND: &str =
     "http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}";
 
-#[test]
-fn take_all_hosts_below_a_domain() {
-    ingress(&format!("rules: [{{host: '*.atollapps.localhost', {BACKEND}}}]"), "a wildcard host");
-}
-
-#[test]
-fn take_all_hosts_below_a_domain_by_a_route() {
-    route("hostnames: ['*.atollapps.localhost']", "a wildcard host");
-}
-
-#[test]
-fn take_every_host() {
-    ingress(&format!("rules: [{{{BACKEND}}}]"), "a rule without a host");
-}
-
-#[test]
-fn take_every_host_that_has_no_other() {
-    ingress("defaultBackend: {service: {name: a, port: {number: 80}}}", "spec.defaultBackend");
-}
-
-#[test]
-fn take_every_host_by_a_route() {
-    route("parentRefs: []", "a route without a host");
-}
-
-#[test]
-fn be_the_desktop() {
-    ingress(&format!("rules: [{{host: atoll.localhost, {BACKEND}}}]"), "belong to the desktop");
-}
-
-#[test]
-fn be_the_kubernetes_api_by_a_route() {
-    route("hostnames: [api.atoll.localhost]", "belong to the desktop");
+campaign! {
+    open_a_port_on_every_node => service("type: NodePort", "a Service of type NodePort is not offered");
+    take_an_address_of_the_pool => service("type: LoadBalancer", "a Service of type LoadBalancer is not offered");
+    be_a_name_of_another_service => {
+        let spec = "type: ExternalName, externalName: front.atoll-system.svc.cluster.local";
+        service(spec, "a Service of type ExternalName is not offered")
+    };
+    /// CVE-2020-8554.
+    take_the_traffic_of_an_address => service("externalIPs: [10.96.0.80]", "spec.externalIPs would take other people's traffic");
+    take_all_hosts_below_a_domain => ingress(&format!("rules: [{{host: '*.atollapps.localhost', {BACKEND}}}]"), "a wildcard host");
+    take_all_hosts_below_a_domain_by_a_route => route("hostnames: ['*.atollapps.localhost']", "a wildcard host");
+    take_every_host => ingress(&format!("rules: [{{{BACKEND}}}]"), "a rule without a host");
+    take_every_host_that_has_no_other => ingress("defaultBackend: {service: {name: a, port: {number: 80}}}", "spec.defaultBackend");
+    take_every_host_by_a_route => route("parentRefs: []", "a route without a host");
+    be_the_desktop => ingress(&format!("rules: [{{host: atoll.localhost, {BACKEND}}}]"), "belong to the desktop");
+    be_the_kubernetes_api_by_a_route => route("hostnames: [api.atoll.localhost]", "belong to the desktop");
 }

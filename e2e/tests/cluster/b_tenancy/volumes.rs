@@ -1,50 +1,26 @@
 //! Getting at volumes that are somebody else's.
 
 use super::attack::Protection::{NoRight, Policy};
-use super::attack::{World, check};
+use super::attack::{Attack, World, campaign, check};
 
-fn claim(annotations: &str, spec: &str, reason: &str) {
+fn claim(annotations: &str, spec: &str, reason: &'static str) -> Attack<'static> {
     let world = World::shared();
     let manifest = format!(
         "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: attack, namespace: {}, annotations: \
          {{{annotations}}}}}, spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}, {spec}}}}}",
         world.namespace
     );
-    check(world, reason, &[Policy("atoll-volumes")], || world.developer.tries(&manifest));
+    Attack {
+        attempt: Box::new(move || world.developer.tries(&manifest)),
+        reason,
+        protections: vec![Policy("atoll-volumes")],
+    }
 }
 
-#[test]
-fn claim_a_volume_by_its_name() {
-    claim("", "volumeName: pvc-of-the-victim", "spec.volumeName: a claim doesn't choose its volume");
-}
-
-#[test]
-fn claim_a_volume_by_its_labels() {
-    claim("", "selector: {matchLabels: {a: b}}", "spec.selector: a claim doesn't choose its volume");
-}
-
-#[test]
-fn claim_any_volume_that_is_free() {
-    claim("", "storageClassName: ''", "spec.storageClassName: name one that the plan allows");
-}
-
-#[test]
-fn claim_of_a_class_that_the_plan_does_not_allow() {
-    claim("", "storageClassName: gold", "spec.storageClassName: name one that the plan allows");
-}
-
-/// An annotation that Kubernetes read before there was a field, and still does.
-#[test]
-fn claim_of_another_class_by_annotation() {
-    let annotation = "volume.beta.kubernetes.io/storage-class: gold";
-    claim(annotation, "storageClassName: local", "metadata.annotations: those of volume.kubernetes.io");
-}
-
-#[test]
-fn claim_on_a_node_by_annotation() {
-    let annotation = "volume.kubernetes.io/selected-node: x";
-    claim(annotation, "storageClassName: local", "metadata.annotations: those of volume.kubernetes.io");
-}
+const BY_NAME: &str = "spec.volumeName: a claim doesn't choose its volume";
+const BY_LABELS: &str = "spec.selector: a claim doesn't choose its volume";
+const CLASS: &str = "spec.storageClassName: name one that the plan allows";
+const ANNOTATION: &str = "metadata.annotations: those of volume.kubernetes.io";
 
 #[test]
 fn claim_a_volume_by_its_name_later() {
@@ -56,9 +32,7 @@ fn claim_a_volume_by_its_name_later() {
     ));
     let patch = r#"{"spec":{"volumeName":"pvc-of-the-victim"}}"#;
     let words = ["patch", "pvc", "later", "-n", namespace, "--type=merge", "--dry-run=server", "-p", patch];
-    check(world, "spec.volumeName: a claim doesn't choose its volume", &[Policy("atoll-volumes")], || {
-        world.developer.kubectl(&words)
-    });
+    check(world, BY_NAME, &[Policy("atoll-volumes")], || world.developer.kubectl(&words));
     world.developer.kubectl(&["delete", "pvc", "-n", namespace, "later"]).ok();
 }
 
@@ -69,4 +43,20 @@ fn make_a_volume_of_the_nodes_disk() {
                     {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /}}}";
     let right = NoRight("atoll:mallory", "create", "persistentvolumes");
     check(world, "cannot create resource \"persistentvolumes\"", &[right], || world.owner.tries(manifest));
+}
+
+campaign! {
+    claim_a_volume_by_its_name => claim("", "volumeName: pvc-of-the-victim", BY_NAME);
+    claim_a_volume_by_its_labels => claim("", "selector: {matchLabels: {a: b}}", BY_LABELS);
+    claim_any_volume_that_is_free => claim("", "storageClassName: ''", CLASS);
+    claim_of_a_class_that_the_plan_does_not_allow => claim("", "storageClassName: gold", CLASS);
+    /// An annotation that Kubernetes read before there was a field, and still does.
+    claim_of_another_class_by_annotation => {
+        let annotation = "volume.beta.kubernetes.io/storage-class: gold";
+        claim(annotation, "storageClassName: local", ANNOTATION)
+    };
+    claim_on_a_node_by_annotation => {
+        let annotation = "volume.kubernetes.io/selected-node: x";
+        claim(annotation, "storageClassName: local", ANNOTATION)
+    };
 }

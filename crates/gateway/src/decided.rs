@@ -1,0 +1,75 @@
+//! What is decided about one request, from its head to the end of its answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use crate::affinity;
+use crate::backend::Backend;
+use crate::client;
+use crate::extra::Extra;
+use crate::mirror::Mirror;
+use crate::route::{Edits, Route};
+use crate::tenant;
+use crate::upgrade::Gate;
+
+#[derive(Default)]
+pub struct Decided {
+    pub(crate) host: String,
+    pub(crate) authority: String,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) backend: Option<Arc<Backend>>,
+    pub(crate) tried: Vec<SocketAddr>,
+    pub(crate) received: u64,
+    /// For a WebSocket's handshake.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// What is changed for this backend of several.
+    pub(crate) edits: Option<Arc<Edits>>,
+    pub(crate) cors: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) mirrors: Option<Vec<Mirror>>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) retries: u32,
+    pub(crate) status: u16,
+    /// The endpoint to which the client's cookie leads.
+    pub(crate) stays: Option<SocketAddr>,
+    /// What the app's own service says of the client.
+    pub(crate) passed: Vec<(HeaderName, HeaderValue)>,
+    /// What the request takes of its workspace's share, until it ends,
+    pub(crate) _share: Option<tenant::Admitted>,
+    /// and of its client's.
+    pub(crate) _place: Option<client::Admitted>,
+}
+
+impl Decided {
+    /// How long a part of a body waits for its workspace's share of the bandwidth.
+    pub(crate) fn delay(&self, body: Option<&Bytes>) -> Option<Duration> {
+        self.route.as_ref()?.owner.tenant.delay(body?.len())
+    }
+
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        self.route.as_ref()?.action.extra.as_deref()
+    }
+
+    /// Whether the route wants another attempt, which is then counted.
+    pub(crate) fn may_retry(&mut self) -> bool {
+        let wanted = self.route.as_ref().and_then(|route| route.action.retry.as_ref());
+        let may = wanted.is_some_and(|retry| self.retries < retry.attempts);
+        self.retries += u32::from(may);
+        may
+    }
+
+    /// The cookie by which the client comes back to the endpoint that has answered.
+    pub(crate) fn stay(&self, tls: bool) -> Option<HeaderValue> {
+        let affinity = self.extra()?.affinity.as_ref()?;
+        let (endpoint, route) = (*self.tried.last()?, self.route.as_ref()?);
+        let known = self.stays == Some(endpoint) || self.stays.is_some() && !affinity.change_on_failure;
+        if known {
+            return None;
+        }
+        let tag = affinity::tag(self.backend.as_ref()?, endpoint);
+        affinity.cookie(&tag, &route.path, tls)
+    }
+}
