@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attack::Protection::{Lookups, Policy};
-use super::attack::{World, check};
+use super::attack::{Attack, World, campaign, check};
 use e2e::{Cluster, Person, Said, eventually};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -114,11 +114,27 @@ fn a_plan_above_holds_below() {
     cluster.atoll(&["plan", "delete", "narrow"]).ok();
 }
 
+/// What is refused because of what is looked up.
+fn looked_up(reason: &'static str, attempt: fn(&World) -> Said) -> Attack<'static> {
+    Attack { attempt: Box::new(move || attempt(World::shared())), reason, protections: vec![Lookups] }
+}
+
+campaign! {
+    be_below_a_neighbour_who_did_not_agree => looked_up("has not accepted `mallory/lab` below it", |world| {
+        set_parent(&world.owner, "lab", r#""victor/vault""#)
+    });
+    name_a_member_who_does_not_exist => looked_up("spec.account: there is no account `nobody`", |world| {
+        world.owner.tries(&format!(
+            "{{apiVersion: atoll.dev/v1alpha1, kind: Member, metadata: {{name: nobody, namespace: {}}}, \
+             spec: {{account: nobody, role: viewer}}}}",
+            world.namespace
+        ))
+    });
+}
+
 #[test]
-fn be_below_a_neighbour_who_did_not_agree() {
+fn learn_by_a_parent_what_a_neighbour_has() {
     let world = World::shared();
-    let reason = "has not accepted `mallory/lab` below it";
-    check(world, reason, &[Lookups], || set_parent(&world.owner, "lab", r#""victor/vault""#));
     // Of one that isn't there the same is said.
     let there = set_parent(&world.owner, "lab", r#""victor/vault""#).err;
     let nowhere = set_parent(&world.owner, "lab", r#""victor/nowhere""#).err;
@@ -230,15 +246,4 @@ fn what_others_own_stays_when_a_subtree_goes() {
     for person in [&ria, &sam, &tia] {
         person.leave();
     }
-}
-
-#[test]
-fn name_a_member_who_does_not_exist() {
-    let world = World::shared();
-    let manifest = format!(
-        "{{apiVersion: atoll.dev/v1alpha1, kind: Member, metadata: {{name: nobody, namespace: {}}}, \
-         spec: {{account: nobody, role: viewer}}}}",
-        world.namespace
-    );
-    check(world, "spec.account: there is no account `nobody`", &[Lookups], || world.owner.tries(&manifest));
 }
