@@ -141,7 +141,7 @@ impl Person {
     /// Removes the workspace and the account.
     pub fn leave(&self) {
         if !self.workspace.is_empty() {
-            self.atoll(&["workspace", "delete", &self.workspace]).ok();
+            self.atoll(&["workspace", "delete", "--now", &self.workspace]).ok();
         }
         self.atoll(&["account", "delete", &self.account]).ok();
     }
@@ -152,7 +152,7 @@ impl Drop for Person {
         // A test that failed leaves nothing in the way of the next one.
         if std::thread::panicking() {
             if !self.workspace.is_empty() {
-                self.atoll(&["workspace", "delete", &self.workspace]);
+                self.atoll(&["workspace", "delete", "--now", &self.workspace]);
             }
             self.atoll(&["account", "delete", &self.account]);
         }

@@ -127,6 +127,9 @@ pub struct WorkspaceView {
     pub owner: String,
     /// What the caller may do in it.
     pub role: Role,
+    /// The workspace above it, as `NAME`, or `OWNER/NAME` where that has another owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Whether all of it is there.
     pub ready: bool,
     /// If not, what is missing.

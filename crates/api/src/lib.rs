@@ -3,10 +3,14 @@
 //!
 //! It knows no other crate, does no I/O and compiles to wasm, there without the
 //! custom resources (feature `resources`). Start at [`names`], then [`workspace`].
+//! [`tree`] and [`people`] say who is a member where: more than one program has to
+//! come to the same answer.
 
 pub mod http;
 pub mod names;
+pub mod people;
 pub mod role;
+pub mod tree;
 pub mod usage;
 
 #[cfg(feature = "resources")]

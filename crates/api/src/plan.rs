@@ -56,6 +56,9 @@ pub struct PlanSpec {
     /// The keys of taints that pods may tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<String>,
+    /// How many days a workspace can be restored that was deleted; without it, seven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_days: Option<u32>,
 }
 
 fn anything() -> Vec<String> {
@@ -81,6 +84,7 @@ impl Default for PlanSpec {
             runtime_classes: Vec::new(),
             node_labels: Vec::new(),
             tolerations: Vec::new(),
+            deletion_days: None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `Workspace`: where work runs, and `Member`: who works there.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::role::Role;
+use crate::tree::Node;
 
 /// Where work runs: one namespace, which belongs to one account.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +21,9 @@ use crate::role::Role;
     printcolumn = r#"{"name":"Owner","type":"string","jsonPath":".spec.owner"}"#,
     printcolumn = r#"{"name":"Plan","type":"string","jsonPath":".spec.plan"}"#,
     printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".status.namespace"}"#,
-    printcolumn = r#"{"name":"Parent","type":"string","jsonPath":".spec.parent","priority":1}"#,
+    printcolumn = r#"{"name":"Parent","type":"string","jsonPath":".spec.parent"}"#,
     printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspended","priority":1}"#,
+    printcolumn = r#"{"name":"Goes","type":"string","jsonPath":".spec.deletion","priority":1}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -35,11 +37,14 @@ pub struct WorkspaceSpec {
     /// What it may use; without one, the plan named `standard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// The workspace above it, whose members are its members too.
+    /// The workspace above it, whose members are its members too: `NAME`, or
+    /// `OWNER/NAME` for one of another owner, who has to accept this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([a-z][a-z0-9-]*/)?[a-z][a-z0-9-]*$"))]
     pub parent: Option<String>,
-    /// Workspaces of other owners that may be below this one.
+    /// Workspaces of other owners that may be below this one, as `OWNER/NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = r"^[a-z][a-z0-9-]*/[a-z][a-z0-9-]*$")))]
     pub accepted_children: Vec<String>,
     /// Whether what is there stays and nothing new may be made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,6 +52,29 @@ pub struct WorkspaceSpec {
     /// Whether nothing runs in it; its data is kept. An operator says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// When it goes, with all that is in it. Until then nothing runs in it, and who takes
+    /// this away has it as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Time>,
+}
+
+/// How many days a workspace stays that is to go, where its plan says nothing else.
+pub const DELETION_DAYS: u32 = 7;
+
+impl Workspace {
+    /// Whether nothing runs in it.
+    pub fn rests(&self) -> bool {
+        self.spec.suspended || self.spec.deletion.is_some()
+    }
+
+    /// What the tree has to know of it.
+    pub fn node(&self) -> Node {
+        Node {
+            owner: self.spec.owner.clone(),
+            parent: self.spec.parent.clone(),
+            accepted: self.spec.accepted_children.iter().cloned().collect(),
+        }
+    }
 }
 
 /// What the controller made of a workspace.
@@ -60,9 +88,18 @@ pub struct WorkspaceStatus {
     /// `Ready` says whether all of it is there, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// How many workspaces are just below it: one that has any can't be deleted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub children: u32,
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+// As serde wants it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// An account's role in the workspace in whose namespace this is. The owner is

@@ -1,10 +1,14 @@
 //! The words of the command line.
 
+mod workspace;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use installer::cluster::Place;
 use installer::record::STATE_DIRECTORY;
+
+pub use workspace::{MemberRole, Members, Workspace};
 
 /// A cloud on your machines: one command brings it up.
 #[derive(Parser)]
@@ -312,96 +316,6 @@ pub enum Account {
     Delete { account: String },
 }
 
-#[derive(Subcommand)]
-pub enum Workspace {
-    /// Make a workspace
-    Create {
-        /// Its name, a DNS label
-        workspace: String,
-        /// The account that owns it and pays for it
-        #[arg(long, value_name = "ACCOUNT")]
-        owner: String,
-        /// What people call it
-        #[arg(long, value_name = "NAME")]
-        display_name: Option<String>,
-        /// What it may use [default: the plan named standard]
-        #[arg(long)]
-        plan: Option<String>,
-    },
-    /// List your workspaces
-    List {
-        /// Ask as this account [default: who logged in last]
-        #[arg(long, value_name = "ACCOUNT")]
-        account: Option<String>,
-        #[arg(short, long, default_value = "table")]
-        output: Output,
-    },
-    /// Remove a workspace with all that is in it
-    Delete { workspace: String },
-    /// Give a workspace another plan
-    Plan { workspace: String, plan: String },
-    /// Let nothing run in a workspace; its data is kept
-    Suspend { workspace: String },
-    /// Let everything run again that did
-    Resume { workspace: String },
-    /// Let what is there stay, and nothing new be made
-    Cordon {
-        workspace: String,
-        /// Act as this account [default: who logged in last]
-        #[arg(long, value_name = "ACCOUNT")]
-        account: Option<String>,
-    },
-    /// Let new things be made again
-    Uncordon {
-        workspace: String,
-        /// Act as this account [default: who logged in last]
-        #[arg(long, value_name = "ACCOUNT")]
-        account: Option<String>,
-    },
-    /// Say who works in a workspace
-    Member {
-        #[command(subcommand)]
-        command: Members,
-    },
-}
-
-#[derive(Subcommand)]
-pub enum Members {
-    /// Add a member, or give one another role
-    Add {
-        workspace: String,
-        account: String,
-        #[arg(long, default_value = "developer")]
-        role: MemberRole,
-    },
-    /// Remove a member
-    Remove { workspace: String, account: String },
-    /// List the members besides the owner
-    List {
-        workspace: String,
-        #[arg(short, long, default_value = "table")]
-        output: Output,
-    },
-}
-
-/// The roles a member can be given.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum MemberRole {
-    Viewer,
-    Developer,
-    Manager,
-}
-
-impl From<MemberRole> for api::Role {
-    fn from(role: MemberRole) -> Self {
-        match role {
-            MemberRole::Viewer => Self::Viewer,
-            MemberRole::Developer => Self::Developer,
-            MemberRole::Manager => Self::Manager,
-        }
-    }
-}
-
 /// A workspace, with the rights of whoever is logged in.
 #[derive(Args)]
 pub struct InWorkspace {
@@ -552,6 +466,9 @@ pub struct PlanChanges {
     /// The keys of taints that pods may tolerate
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub tolerations: Option<Vec<String>>,
+    /// How many days a workspace can be restored that was deleted
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub deletion_days: Option<u32>,
 }
 
 /// The Pod Security Standards that a plan can have.

@@ -9,6 +9,7 @@ mod app;
 mod arguments;
 mod cluster;
 mod doctor;
+mod hierarchy;
 mod image;
 mod internal;
 mod invite;

@@ -1,9 +1,12 @@
 //! `atoll member`: who works in a workspace, with the rights of whoever is logged in.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use api::names::{ROLE_PREFIX, USER_PREFIX};
 use api::{Member, Role};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -30,7 +33,7 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
 async fn list(common: &Common, place: &InWorkspace, output: Output) -> anyhow::Result<()> {
     let (client, _) = login::client(common, place.account.as_deref()).await?;
     let (workspace, namespace) = namespace_of(&client, &place.workspace).await?;
-    let members: Api<Member> = Api::namespaced(client, &namespace);
+    let members: Api<Member> = Api::namespaced(client.clone(), &namespace);
     let found = members.list(&ListParams::default()).await.map_err(said).context("listing members")?.items;
     if output != Output::Table {
         return output.print(&found);
@@ -40,7 +43,31 @@ async fn list(common: &Common, place: &InWorkspace, output: Output) -> anyhow::R
     for member in found.iter().filter(|member| member.name_any() != workspace.spec.owner) {
         println!("{:<24} {}", member.name_any(), member.spec.role.name());
     }
+    if workspace.spec.parent.is_some() {
+        let bindings: Api<RoleBinding> = Api::namespaced(client, &namespace);
+        let bound = bindings.list(&ListParams::default()).await.map_err(said).context("listing roles")?.items;
+        let here = found.iter().map(ResourceExt::name_any).chain([workspace.spec.owner]).collect();
+        for (account, role) in from_above(&bound, &here) {
+            println!("{account:<24} {:<10} (from above)", role.name());
+        }
+    }
     Ok(())
+}
+
+/// Who has a role by what is above the workspace alone: they are bound, and no members
+/// here.
+fn from_above(bound: &[RoleBinding], here: &BTreeSet<String>) -> BTreeMap<String, Role> {
+    let mut roles: BTreeMap<String, Role> = BTreeMap::new();
+    for binding in bound {
+        let name = binding.name_any();
+        let is_it = |role: &Role| name.strip_prefix(ROLE_PREFIX) == Some(role.name());
+        let Some(role) = Role::ALL.into_iter().find(is_it) else { continue };
+        let accounts = binding.subjects.iter().flatten().filter_map(|one| one.name.strip_prefix(USER_PREFIX));
+        for account in accounts.filter(|account| !here.contains(*account)) {
+            roles.entry(account.to_owned()).and_modify(|has| *has = role.max(*has)).or_insert(role);
+        }
+    }
+    roles
 }
 
 async fn set(common: &Common, place: &InWorkspace, member: &str, role: Role) -> anyhow::Result<()> {
@@ -75,4 +102,30 @@ async fn remove(common: &Common, place: &InWorkspace, member: &str) -> anyhow::R
     }
     println!("{member} is no longer a member of {}.", place.workspace);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_bound_and_no_member_is_from_above() {
+        let binding = |name: &str, users: &[&str]| -> RoleBinding {
+            let subjects: Vec<_> = users.iter().map(|user| json!({ "kind": "User", "name": user })).collect();
+            let binding = json!({
+                "metadata": { "name": name }, "subjects": subjects,
+                "roleRef": { "apiGroup": "", "kind": "ClusterRole", "name": name },
+            });
+            serde_json::from_value(binding).unwrap()
+        };
+        let bound = [
+            binding("atoll:manager", &["atoll:ada", "atoll:cy"]),
+            binding("atoll:developer", &["atoll:ada", "atoll:bob", "atoll:cy", "atoll:dan"]),
+            binding("own", &["atoll:eve"]),
+            binding("atoll:viewer", &["atoll:eve"]),
+        ];
+        let here = BTreeSet::from(["ada".to_owned(), "bob".to_owned()]);
+        let wanted = [("cy", Role::Manager), ("dan", Role::Developer), ("eve", Role::Viewer)];
+        assert_eq!(from_above(&bound, &here), wanted.map(|(name, role)| (name.to_owned(), role)).into());
+    }
 }

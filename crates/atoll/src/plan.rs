@@ -87,6 +87,8 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     line("runtime classes", &plan.spec.runtime_classes);
     line("node labels", &plan.spec.node_labels);
     line("tolerations", &plan.spec.tolerations);
+    let days = plan.spec.deletion_days.unwrap_or(api::workspace::DELETION_DAYS);
+    println!("{:<24} {days} days", "kept when deleted");
     Ok(())
 }
 
@@ -126,6 +128,7 @@ fn change(spec: &mut PlanSpec, changes: PlanChanges) {
         Some(Standard::Restricted) => spec.pod_security = PodSecurity::Restricted,
         None => {}
     }
+    spec.deletion_days = changes.deletion_days.or(spec.deletion_days);
     for (named, kept) in [
         (changes.registries, &mut spec.registries),
         (changes.storage_classes, &mut spec.storage_classes),

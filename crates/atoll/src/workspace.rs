@@ -16,14 +16,14 @@ use serde_json::json;
 
 use crate::account::{admin, exists};
 use crate::arguments::{Common, Members, Output, Workspace as Words};
-use crate::{block_on, login, packages, plan, server};
+use crate::{block_on, hierarchy, login, packages, plan, server};
 
 /// How long a workspace may take until it is there.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
     match command {
-        Words::Create { workspace, owner, display_name, plan } => {
+        Words::Create { workspace, owner, display_name, plan, parent } => {
             api::names::check_workspace_name(&workspace)
                 .map_err(|problem| anyhow::anyhow!("`{workspace}` can't be a workspace's name: {problem}"))?;
             packages::become_root()?;
@@ -31,16 +31,52 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
                 owner,
                 display_name: display_name.unwrap_or_default(),
                 plan,
+                parent,
                 ..WorkspaceSpec::default()
             };
             let namespace = block_on(create(common, &workspace, spec))?;
             println!("Workspace {workspace} is ready; its namespace is {namespace}.");
         }
         Words::List { account, output } => block_on(list(common, account.as_deref(), output))?,
-        Words::Delete { workspace } => {
+        Words::Tree { account } => block_on(hierarchy::show(common, account.as_deref()))?,
+        Words::Move { workspace, parent, to_root: _, account } => {
+            block_on(async {
+                let (client, _) = login::client(common, account.as_deref()).await?;
+                change(&client, &workspace, json!({ "parent": parent })).await
+            })?;
+            match parent {
+                Some(parent) => println!("Workspace {workspace} is below {parent}."),
+                None => println!("Workspace {workspace} is below none."),
+            }
+        }
+        Words::Accept { workspace, child, account } => {
+            block_on(hierarchy::accept(common, &workspace, &child, account.as_deref(), true))?;
+            println!("{child} may be below {workspace}: `atoll workspace move` puts it there.");
+        }
+        Words::Release { workspace, child, account } => {
+            block_on(hierarchy::accept(common, &workspace, &child, account.as_deref(), false))?;
+            println!("{child} is no longer below {workspace}.");
+        }
+        Words::Delete { workspace, now, subtree } => {
             packages::become_root()?;
-            block_on(delete(common, &workspace))?;
-            println!("Workspace {workspace} and all that was in it are gone.");
+            if now {
+                let gone = block_on(hierarchy::delete(common, &workspace, subtree))?;
+                println!("Workspace {} and all that was in it are gone.", gone.join(", "));
+            } else {
+                let (going, when) = block_on(hierarchy::delete_later(common, &workspace, subtree))?;
+                println!("Workspace {} rests, and goes at {when}.", going.join(", "));
+                println!("`atoll workspace restore {workspace}` keeps it.");
+            }
+        }
+        Words::Restore { workspace, account } => {
+            block_on(async {
+                let (client, _) = login::client(common, account.as_deref()).await?;
+                if find(&client, &workspace).await?.spec.deletion.is_none() {
+                    bail!("`{workspace}` was not deleted: there is nothing to restore");
+                }
+                change(&client, &workspace, json!({ "deletion": null })).await
+            })?;
+            println!("Workspace {workspace} stays, as it was.");
         }
         Words::Plan { workspace, plan } => {
             packages::become_root()?;
@@ -105,11 +141,11 @@ async fn change(client: &Client, name: &str, spec: serde_json::Value) -> anyhow:
 pub fn said(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => {
-            // A policy's own words are enough.
-            let message = status
-                .message
-                .rsplit_once("denied request: ")
-                .map_or(status.message.as_str(), |(_, own)| own);
+            // A policy's or a webhook's own words are enough.
+            let message = status.message.as_str();
+            let own = ["denied request: ", "denied the request: "];
+            let message =
+                own.iter().find_map(|before| message.rsplit_once(before)).map_or(message, |(_, own)| own);
             anyhow::anyhow!("{message}")
         }
         other => other.into(),
@@ -133,7 +169,7 @@ async fn create(common: &Common, name: &str, spec: WorkspaceSpec) -> anyhow::Res
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             bail!("the name `{name}` is taken: choose another one")
         }
-        Err(error) => return Err(error).context("making the workspace"),
+        Err(error) => return Err(said(error)).context("making the workspace"),
     }
     let started = Instant::now();
     loop {
@@ -151,44 +187,33 @@ async fn create(common: &Common, name: &str, spec: WorkspaceSpec) -> anyhow::Res
     }
 }
 
-async fn list(common: &Common, account: Option<&str>, output: Output) -> anyhow::Result<()> {
+/// The workspaces that an account sees.
+pub async fn seen(common: &Common, account: Option<&str>) -> anyhow::Result<Vec<WorkspaceView>> {
     let (access, _, token) = login::session(common, account)?;
     let none: Option<&()> = None;
-    let found: Vec<WorkspaceView> =
-        server::ask(&access, Some(&token), Method::GET, "/api/v1/workspaces", none).await?;
+    server::ask(&access, Some(&token), Method::GET, "/api/v1/workspaces", none).await
+}
+
+async fn list(common: &Common, account: Option<&str>, output: Output) -> anyhow::Result<()> {
+    let found = seen(common, account).await?;
     if output != Output::Table {
         output.print(&found)?;
         return Ok(());
     }
-    println!("{:<24} {:<32} {:<16} {:<10} READY", "WORKSPACE", "NAMESPACE", "OWNER", "ROLE");
+    println!("{:<24} {:<32} {:<16} {:<10} {:<24} READY", "WORKSPACE", "NAMESPACE", "OWNER", "ROLE", "PARENT");
     for one in found {
-        let namespace = one.namespace.unwrap_or_default();
-        println!("{:<24} {namespace:<32} {:<16} {:<10} {}", one.name, one.owner, one.role.name(), one.ready);
+        let (namespace, parent) = (one.namespace.unwrap_or_default(), one.parent.unwrap_or_default());
+        let role = one.role.name();
+        println!("{:<24} {namespace:<32} {:<16} {role:<10} {parent:<24} {}", one.name, one.owner, one.ready);
     }
     Ok(())
 }
 
-async fn find(client: &Client, name: &str) -> anyhow::Result<Workspace> {
+pub async fn find(client: &Client, name: &str) -> anyhow::Result<Workspace> {
     let workspaces: Api<Workspace> = Api::all(client.clone());
     let found = workspaces.get_opt(name).await.context("looking the workspace up")?;
     found
         .with_context(|| format!("there is no workspace `{name}`: `atoll workspace create {name}` makes one"))
-}
-
-async fn delete(common: &Common, name: &str) -> anyhow::Result<()> {
-    let client = admin(common).await?;
-    let namespace = find(&client, name).await?.status.and_then(|status| status.namespace);
-    let workspaces: Api<Workspace> = Api::all(client.clone());
-    workspaces.delete(name, &DeleteParams::foreground()).await.context("deleting the workspace")?;
-    let started = Instant::now();
-    while workspaces.get_opt(name).await.context("reading the workspace")?.is_some() {
-        if started.elapsed() > Duration::from_secs(300) {
-            let namespace = namespace.unwrap_or_default();
-            bail!("`{name}` is still being removed: see what is left with `kubectl get all -n {namespace}`");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Ok(())
 }
 
 async fn member(common: &Common, command: Members) -> anyhow::Result<()> {

@@ -1,9 +1,12 @@
-//! Admission: what is changed of pods in workspaces before they are stored, and
-//! whether there is room for what shared quotas count.
+//! Admission: what is changed of pods in workspaces before they are stored, whether
+//! what workspaces and members name is there, and whether there is room for what shared
+//! quotas count.
 //!
-//! Nothing that it knows would be missed: what it reserves stands in the quotas. It
-//! registers itself once it listens, so that nobody waits for somebody who was never
-//! there.
+//! Nothing that it knows would be missed: what is named it asks the API server, and what
+//! it reserves stands in the quotas. It registers itself once it listens, so that nobody
+//! waits for somebody who was never there.
+
+mod lookup;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +30,7 @@ use serde_json::Value;
 use tenancy::admission::{self, Front, Question, Review};
 use tenancy::quota::charge::Interest;
 use tenancy::quota::gate::{self, Gate};
+use tenancy::reference;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -75,16 +79,17 @@ pub async fn run(
     };
     let (https, admin) = (bind(arguments.https).await?, bind(arguments.admin).await?);
     let (gate, watching) = gate::new(client.clone());
-    let quota = Router::new()
-        .route(gate::PATH, post(ask_for_room))
-        .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(gate.clone());
     let router = Router::new()
         .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
         .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
-        .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Arc::new(front))
-        .merge(quota);
+        .route(reference::PARENT, post(lookup::parent))
+        .route(reference::LEAVING, post(lookup::leaving))
+        .route(reference::MEMBER, post(lookup::member))
+        .with_state(client.clone())
+        .route(gate::PATH, post(ask_for_room))
+        .with_state(gate.clone())
+        .layer(DefaultBodyLimit::max(LARGEST));
     let ready = Router::new().route("/readyz", get(async || "ready"));
     tokio::select! {
         () = stopped => Ok(()),
@@ -128,22 +133,24 @@ async fn keep_registered(
     authority: &str,
     mut interest: watch::Receiver<Interest>,
 ) -> anyhow::Result<()> {
-    let pods: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let quota: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let changing: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let refusing: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let changes = Patch::Apply(admission::registration(authority));
+    let lookups = Patch::Apply(reference::registration(authority));
     let parameters = PatchParams::apply("atoll-admission").force();
     let mut told = false;
     loop {
-        let of_pods = Patch::Apply(admission::registration(authority));
-        let of_quota = Patch::Apply(gate::registration(authority, &interest.borrow_and_update()));
-        let result = match pods.patch(admission::NAME, &parameters, &of_pods).await {
-            Ok(_) => quota.patch(gate::NAME, &parameters, &of_quota).await.map(drop),
-            Err(error) => Err(error),
+        let quotas = Patch::Apply(gate::registration(authority, &interest.borrow_and_update()));
+        let registered = async {
+            changing.patch(admission::NAME, &parameters, &changes).await?;
+            refusing.patch(admission::NAME, &parameters, &lookups).await?;
+            refusing.patch(gate::NAME, &parameters, &quotas).await
         };
-        match result {
-            Ok(()) if told => {}
-            Ok(()) => {
+        match registered.await {
+            Ok(_) if told => {}
+            Ok(_) => {
                 told = true;
-                tracing::info!("what is made in workspaces comes here");
+                tracing::info!("the API server asks here");
             }
             Err(error) => tracing::warn!(%error, "registering; trying again"),
         }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::Role;
+use api::people::People;
+use api::tree::Node;
 use tokio::sync::watch;
 
 /// What front asks about accounts.
@@ -77,19 +79,13 @@ impl Directory for Published {
     }
 }
 
-#[derive(Clone, Debug, Default)]
-struct Workspace {
-    owner: String,
-    namespace: Option<String>,
-}
-
 /// Everything known of accounts, workspaces and members. One task owns it.
 #[derive(Debug, Default)]
 pub struct Index {
     accounts: HashMap<String, (bool, bool)>,
-    workspaces: HashMap<String, Workspace>,
-    /// By namespace, then account.
-    members: HashMap<String, BTreeMap<String, Role>>,
+    people: People,
+    /// By workspace: who has a place in it.
+    placed: HashMap<String, BTreeSet<String>>,
     /// By account: its memberships and the version of their last change.
     places: HashMap<String, (BTreeMap<String, Membership>, u64)>,
     published: Arc<Published>,
@@ -122,33 +118,31 @@ impl Index {
     }
 
     /// A workspace as it is now, at resource version `version`.
-    pub fn set_workspace(&mut self, name: &str, owner: &str, namespace: Option<&str>, version: u64) {
-        let workspace = Workspace { owner: owner.to_owned(), namespace: namespace.map(str::to_owned) };
-        let before = self.workspaces.insert(name.to_owned(), workspace.clone());
-        self.place_all(name, before.iter().chain([&workspace]), version);
+    pub fn set_workspace(&mut self, name: &str, node: Node, namespace: Option<&str>, version: u64) {
+        let concerned = self.people.set_workspace(name, node, namespace);
+        self.place_all(concerned, version);
     }
 
     /// A workspace is gone.
     pub fn remove_workspace(&mut self, name: &str, version: u64) {
-        let before = self.workspaces.remove(name);
-        self.place_all(name, before.iter(), version);
+        let concerned = self.people.remove_workspace(name);
+        self.place_all(concerned, version);
     }
 
-    /// A member as it is now.
+    /// A member as it is now: of the workspace, and of all below it.
     pub fn set_member(&mut self, namespace: &str, account: &str, role: Role, version: u64) {
-        self.members.entry(namespace.to_owned()).or_default().insert(account.to_owned(), role);
-        self.place_member(namespace, account, version);
+        for name in self.people.set_member(namespace, account, role) {
+            let role = self.people.role(&name, account);
+            self.place(&name, account, role, version);
+        }
     }
 
     /// A member is gone.
     pub fn remove_member(&mut self, namespace: &str, account: &str, version: u64) {
-        if let Some(members) = self.members.get_mut(namespace) {
-            members.remove(account);
-            if members.is_empty() {
-                self.members.remove(namespace);
-            }
+        for name in self.people.remove_member(namespace, account) {
+            let role = self.people.role(&name, account);
+            self.place(&name, account, role, version);
         }
-        self.place_member(namespace, account, version);
     }
 
     /// A full list has gone by: accounts it did not name are gone.
@@ -160,53 +154,47 @@ impl Index {
 
     /// A full list has gone by: workspaces it did not name are gone.
     pub fn retain_workspaces(&mut self, listed: &HashSet<String>, version: u64) {
-        let gone: Vec<String> =
-            self.workspaces.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        let all = self.people.tree().names().filter(|name| !listed.contains(*name));
+        let gone: Vec<String> = all.map(str::to_owned).collect();
         gone.iter().for_each(|name| self.remove_workspace(name, version));
     }
 
     /// A full list has gone by: members (namespace, account) it did not name are gone.
     pub fn retain_members(&mut self, listed: &HashSet<(String, String)>, version: u64) {
-        let all = self.members.iter().flat_map(|(namespace, members)| {
-            members.keys().map(move |account| (namespace.clone(), account.clone()))
-        });
+        let all = self.people.all_members().map(|(namespace, account)| (namespace.into(), account.into()));
         let gone: Vec<_> = all.filter(|member| !listed.contains(member)).collect();
         gone.iter().for_each(|(namespace, account)| self.remove_member(namespace, account, version));
     }
 
-    fn place_all<'a>(&mut self, name: &str, states: impl Iterator<Item = &'a Workspace>, version: u64) {
-        let mut concerned = BTreeSet::new();
-        for state in states {
-            concerned.insert(state.owner.clone());
-            if let Some(members) = state.namespace.as_ref().and_then(|namespace| self.members.get(namespace))
-            {
-                concerned.extend(members.keys().cloned());
+    /// Works out everybody's place in these workspaces.
+    fn place_all(&mut self, names: BTreeSet<String>, version: u64) {
+        for name in names {
+            let roles = self.people.roles(&name);
+            let before = self.placed.get(&name).into_iter().flatten();
+            let gone: Vec<String> = before.filter(|account| !roles.contains_key(*account)).cloned().collect();
+            for account in gone {
+                self.place(&name, &account, None, version);
+            }
+            for (account, role) in roles {
+                self.place(&name, &account, Some(role), version);
             }
         }
-        for account in concerned {
-            self.place(name, &account, version);
-        }
     }
 
-    fn place_member(&mut self, namespace: &str, account: &str, version: u64) {
-        let of = |(_, workspace): &(&String, &Workspace)| workspace.namespace.as_deref() == Some(namespace);
-        let names: Vec<String> = self.workspaces.iter().filter(of).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.place(&name, account, version);
+    /// One account's place in one workspace, which it has once there is a namespace.
+    fn place(&mut self, name: &str, account: &str, role: Option<Role>, version: u64) {
+        let namespace = self.people.namespace_of(name);
+        let membership =
+            role.zip(namespace).map(|(role, namespace)| Membership { namespace: namespace.to_owned(), role });
+        let placed = self.placed.entry(name.to_owned()).or_default();
+        if membership.is_some() {
+            placed.insert(account.to_owned());
+        } else {
+            placed.remove(account);
         }
-    }
-
-    /// Works out one account's place in one workspace.
-    fn place(&mut self, name: &str, account: &str, version: u64) {
-        let membership = self.workspaces.get(name).and_then(|workspace| {
-            let namespace = workspace.namespace.clone()?;
-            let role = if workspace.owner == account {
-                Role::Owner
-            } else {
-                *self.members.get(&namespace)?.get(account)?
-            };
-            Some(Membership { namespace, role })
-        });
+        if placed.is_empty() {
+            self.placed.remove(name);
+        }
         let (places, changed) = self.places.entry(account.to_owned()).or_default();
         let before = match membership.clone() {
             Some(membership) => places.insert(name.to_owned(), membership),
@@ -255,11 +243,11 @@ mod tests {
         let (mut index, published) = Index::new();
         let check = |account: &str, wanted: &str| assert_eq!(line(&published, account), wanted, "{account}");
         check("ada", "nobody");
-        index.set_workspace("one", "ada", None, 1);
+        index.set_workspace("one", Node::of("ada"), None, 1);
         index.set_account("ada", false, false);
         index.set_account("bob", false, false);
         check("ada", "0");
-        index.set_workspace("one", "ada", Some("one-x"), 2);
+        index.set_workspace("one", Node::of("ada"), Some("one-x"), 2);
         check("ada", "one@one-x:owner 2");
         check("bob", "0");
         index.set_member("one-x", "bob", Role::Viewer, 3);
@@ -269,7 +257,7 @@ mod tests {
         // The owner stays the owner, whatever a Member says.
         index.set_member("one-x", "ada", Role::Viewer, 5);
         check("ada", "one@one-x:owner 2");
-        index.set_workspace("one", "bob", Some("one-x"), 6);
+        index.set_workspace("one", Node::of("bob"), Some("one-x"), 6);
         check("ada", "one@one-x:viewer 6");
         check("bob", "one@one-x:owner 6");
         index.remove_member("one-x", "ada", 7);
@@ -281,12 +269,46 @@ mod tests {
     }
 
     #[test]
+    fn who_is_above_is_there_below() {
+        let (mut index, published) = Index::new();
+        let check = |account: &str, wanted: &str| assert_eq!(line(&published, account), wanted, "{account}");
+        ["ada", "bob", "eve"].into_iter().for_each(|account| index.set_account(account, false, false));
+        let below = |parent: &str| Node { parent: Some(parent.into()), ..Node::of("ada") };
+        index.set_workspace("root", Node::of("ada"), Some("root-x"), 1);
+        index.set_workspace("team", below("root"), Some("team-x"), 2);
+        index.set_workspace("leaf", below("team"), Some("leaf-x"), 3);
+        index.set_member("root-x", "bob", Role::Viewer, 4);
+        index.set_member("leaf-x", "bob", Role::Developer, 5);
+        check("bob", "leaf@leaf-x:developer root@root-x:viewer team@team-x:viewer 5");
+        // What is taken above is taken below, and what is held there stays.
+        index.remove_member("root-x", "bob", 6);
+        check("bob", "leaf@leaf-x:developer 6");
+        index.remove_member("leaf-x", "bob", 7);
+        check("bob", "7");
+        // A move changes who is above.
+        index.set_workspace("other", Node::of("eve"), Some("other-x"), 8);
+        index.set_workspace(
+            "team",
+            Node { parent: Some("eve/other".into()), ..Node::of("ada") },
+            Some("team-x"),
+            9,
+        );
+        check("eve", "other@other-x:owner 8");
+        let accepted = BTreeSet::from(["ada/team".to_owned()]);
+        index.set_workspace("other", Node { accepted, ..Node::of("eve") }, Some("other-x"), 10);
+        check("eve", "leaf@leaf-x:manager other@other-x:owner team@team-x:manager 10");
+        index.remove_workspace("other", 11);
+        check("eve", "11");
+        check("ada", "leaf@leaf-x:owner root@root-x:owner team@team-x:owner 3");
+    }
+
+    #[test]
     fn members_may_be_heard_of_before_their_workspace() {
         let (mut index, published) = Index::new();
         index.set_account("bob", false, false);
         index.set_member("one-x", "bob", Role::Developer, 3);
         assert_eq!(line(&published, "bob"), "0");
-        index.set_workspace("one", "ada", Some("one-x"), 4);
+        index.set_workspace("one", Node::of("ada"), Some("one-x"), 4);
         assert_eq!(line(&published, "bob"), "one@one-x:developer 4");
     }
 
@@ -296,8 +318,8 @@ mod tests {
         for account in ["ada", "bob"] {
             index.set_account(account, false, false);
         }
-        index.set_workspace("one", "ada", Some("one-x"), 1);
-        index.set_workspace("two", "ada", Some("two-x"), 2);
+        index.set_workspace("one", Node::of("ada"), Some("one-x"), 1);
+        index.set_workspace("two", Node::of("ada"), Some("two-x"), 2);
         index.set_member("two-x", "bob", Role::Viewer, 3);
         index.retain_members(&HashSet::new(), 9);
         assert_eq!(line(&published, "bob"), "9");
@@ -320,9 +342,9 @@ mod tests {
         assert!(told());
         index.set_account("ada", false, false);
         assert!(!told());
-        index.set_workspace("one", "ada", Some("one-x"), 1);
+        index.set_workspace("one", Node::of("ada"), Some("one-x"), 1);
         assert!(told());
-        index.set_workspace("one", "ada", Some("one-x"), 2);
+        index.set_workspace("one", Node::of("ada"), Some("one-x"), 2);
         assert!(!told());
         index.set_account("ada", false, true);
         assert!(told());

@@ -59,12 +59,13 @@ pub async fn run(client: Client, mut index: Index) {
             Heard::Workspace(workspace, gone) => {
                 let version = version(&workspace);
                 newest = newest.max(version);
+                let node = workspace.node();
                 let name = workspace.metadata.name.unwrap_or_default();
                 let namespace = workspace.status.and_then(|status| status.namespace);
                 if gone {
                     index.remove_workspace(&name, version);
                 } else {
-                    index.set_workspace(&name, &workspace.spec.owner, namespace.as_deref(), version);
+                    index.set_workspace(&name, node, namespace.as_deref(), version);
                 }
             }
             Heard::Member(member, gone) => {

@@ -5,20 +5,25 @@
 //! reconciliation that changes nothing, writes nothing.
 
 mod acceptances;
+mod apply;
+mod copies;
 mod counts;
+mod deletion;
 mod drift;
+mod index;
 mod rest;
+mod sources;
 mod status;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -28,15 +33,18 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, AccountSpec, Invitation, Member, Plan, SharedQuota, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Plan, PlanSpec, SharedQuota, Workspace};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
-use crate::name;
 use crate::ownership::{self, Owned};
 use crate::quota::{cover, keeper};
-use drift::{Fingerprint, fingerprint};
-use rest::Rest;
-use status::Problem;
+use crate::{name, plan};
+use apply::Applied;
+use deletion::Going;
+use drift::fingerprint;
+use index::Index;
+use sources::Sources;
+use status::{Problem, Told};
 
 /// The name under which changes are known to the API server.
 const FIELD_MANAGER: &str = "atoll-tenancy";
@@ -82,10 +90,13 @@ struct Context {
     config: Config,
     accounts: Store<Account>,
     plans: Store<Plan>,
-    members: Store<Member>,
     invitations: Store<Invitation>,
     quotas: Store<SharedQuota>,
     workspaces: Store<Workspace>,
+    /// Who is where, and what is above what.
+    index: Arc<Index>,
+    /// What is to be copied into what is below.
+    sources: Arc<Sources>,
     /// By namespace.
     applied: Mutex<HashMap<String, Applied>>,
     /// Workspaces that may have a namespace, before the store has heard of it.
@@ -116,16 +127,11 @@ impl Known {
     }
 }
 
-/// What a workspace's objects were when they were last applied.
-#[derive(Default)]
-struct Applied {
-    desired: Vec<Value>,
-    stored: HashMap<(String, String), Fingerprint>,
-}
-
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(6);
+    let known = Known::new(6 + sources::kinds().len());
+    let sources = Arc::new(Sources::default());
+    let to_copy = sources::watch(&client, &sources, &known);
     let changed = Arc::new(Notify::new());
     let (accounts, accounts_changed) = watched::<Account>(&client, &known);
     let (plans, plans_changed) = watched::<Plan>(&client, &known);
@@ -133,19 +139,27 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
     let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
     let (quotas, quotas_changed) = watched::<SharedQuota>(&client, &known);
-    let sources = keeper::Sources {
+    let (index, concerned) = Index::new();
+    let index = Arc::new(index);
+    let counted = keeper::Sources {
         quotas: quotas.clone(),
         quotas_changed: Arc::default(),
         workspaces: workspaces.clone(),
         workspaces_changed: Arc::default(),
+        above: {
+            let index = index.clone();
+            Box::new(move |name| index.above(name))
+        },
     };
     let quotas_changed = {
-        let changed = sources.quotas_changed.clone();
+        let changed = counted.quotas_changed.clone();
         quotas_changed.inspect(move |_| changed.notify_one())
     };
     let workspaces_changed = {
-        let (changed, counted) = (changed.clone(), sources.workspaces_changed.clone());
+        let (changed, index, workspaces) = (changed.clone(), index.clone(), workspaces.clone());
+        let counted = counted.workspaces_changed.clone();
         workspaces_changed.inspect(move |event| {
+            index.hear_workspace(event, &workspaces);
             counted.notify_one();
             // No reconciliation tells of what has gone.
             if matches!(event, Ok(watcher::Event::Delete(_))) {
@@ -160,19 +174,16 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         config,
         accounts,
         plans,
-        members,
         invitations,
         quotas,
         workspaces: workspaces.clone(),
+        index: index.clone(),
+        sources,
         applied: Mutex::default(),
         granted: Mutex::default(),
         changed,
         known,
     });
-    let of_namespace = {
-        let workspaces = workspaces.clone();
-        move |namespace: Option<String>| workspace_of(&workspaces, namespace.as_deref())
-    };
     // Accounts, plans and quotas concern many workspaces: each is looked at, and those
     // that stay as they are cost no request.
     let everything = futures::stream::select_all([
@@ -180,15 +191,28 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         specs(plans_changed).map(drop).boxed(),
         specs(quotas_changed).map(drop).boxed(),
     ]);
-    let of_members = {
-        let of_namespace = of_namespace.clone();
-        specs(members_changed).filter_map(move |member| future::ready(of_namespace(member.namespace())))
+    // A member concerns the workspace and what is below it, which the index says.
+    let members_changed = members_changed
+        .inspect(move |event| index.hear_member(event, &members))
+        .for_each(|_| future::ready(()));
+    let to_copy = {
+        let context = context.clone();
+        to_copy.for_each(move |namespace| {
+            context.index.look_below(&namespace);
+            future::ready(())
+        })
     };
-    let drifted =
-        drifts(&client, &context).filter_map(move |namespace| future::ready(of_namespace(namespace)));
+    let concerned = concerned.map(|name| ObjectRef::new(&name));
+    let drifted = {
+        let index = context.index.clone();
+        drifts(&client, &context).filter_map(move |namespace| {
+            let name = namespace.and_then(|namespace| index.workspace_of(&namespace));
+            future::ready(name.map(|name| ObjectRef::new(&name)))
+        })
+    };
     let reconciling = controller
         .reconcile_all_on(everything)
-        .reconcile_on(of_members)
+        .reconcile_on(concerned)
         .reconcile_on(drifted)
         .run(reconcile, again, context.clone())
         .for_each(|result| {
@@ -202,8 +226,10 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = reconciling => Err(Error::Watch("workspaces")),
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
+        () = members_changed => Err(Error::Watch("members")),
+        () = to_copy => Err(Error::Watch("what is copied")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
-        () = keep(&context, sources) => Err(Error::Watch("what is counted")),
+        () = keep(&context, counted) => Err(Error::Watch("what is counted")),
     }
 }
 
@@ -273,6 +299,8 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
         (ApiResource::erase::<ConfigMap>(&()), MANAGED_LABEL),
         (ApiResource::erase::<ResourceQuota>(&()), MANAGED_LABEL),
         (ApiResource::erase::<LimitRange>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<Secret>(&()), MANAGED_LABEL),
+        (ApiResource::erase::<Role>(&()), MANAGED_LABEL),
         (ApiResource::erase::<Namespace>(&()), WORKSPACE_LABEL),
     ];
     let watches = kinds.map(|(resource, label)| {
@@ -284,14 +312,6 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
             .boxed()
     });
     futures::stream::select_all(watches)
-}
-
-fn workspace_of(workspaces: &Store<Workspace>, namespace: Option<&str>) -> Option<ObjectRef<Workspace>> {
-    let namespace = namespace?;
-    let found = workspaces.find(|workspace| {
-        workspace.status.as_ref().and_then(|status| status.namespace.as_deref()) == Some(namespace)
-    })?;
-    Some(ObjectRef::from_obj(&*found))
 }
 
 impl Context {
@@ -313,12 +333,19 @@ impl Context {
         let namespace = if kind == "Namespace" { Some(object.name_any()) } else { object.namespace() };
         let key = (kind.to_string(), object.name_any());
         let value = serde_json::to_value(&object).ok()?;
+        let is_copy = self.sources.hear_copy(namespace.as_deref()?, &key, &object, gone);
         let mut applied = lock(&self.applied);
         let changed = applied.get_mut(namespace.as_deref()?)?;
-        if !gone && changed.stored.get(&key) == Some(&fingerprint(&value)) {
-            return None;
+        match changed.objects.get(&key) {
+            Some((_, stored)) if !gone && *stored == fingerprint(&value) => return None,
+            Some(_) => drop(changed.objects.remove(&key)),
+            None if gone => return None,
+            // It may be one that is no longer to be there.
+            None if is_copy => {}
+            // Nothing else gives anybody rights.
+            None if kind != "RoleBinding" => return None,
+            None => changed.is_strange = true,
         }
-        changed.desired.clear();
         Some(namespace)
     }
 
@@ -356,29 +383,26 @@ impl Context {
         if quotas.is_empty() {
             return Vec::new();
         }
-        let mut line = vec![workspace.name_any()];
-        let mut parent = workspace.spec.parent.clone();
-        while let Some(name) = parent.filter(|name| !line.contains(name)) {
-            let above = self.workspaces.get(&ObjectRef::new(&name));
-            parent = above.and_then(|above| above.spec.parent.clone());
-            line.push(name);
-        }
-        let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        cover::quotas(&quotas, &workspace.spec.owner, &line)
+        let name = workspace.name_any();
+        cover::quotas(&quotas, &workspace.spec.owner, &name, &self.index.above(&name))
     }
 
-    fn members(&self, namespace: &str) -> Vec<(String, api::Role)> {
-        let mut members: Vec<_> = self
-            .members
-            .state()
-            .iter()
-            .filter(|member| member.namespace().as_deref() == Some(namespace))
-            // Whoever takes the name later is somebody else.
-            .filter(|member| self.accounts.get(&ObjectRef::new(&member.spec.account)).is_some())
-            .map(|member| (member.spec.account.clone(), member.spec.role))
-            .collect();
-        members.sort();
-        members
+    /// Everybody's role in a workspace.
+    fn roles(&self, name: &str) -> BTreeMap<String, api::Role> {
+        let mut roles = self.index.roles(name);
+        // Whoever takes the name later is somebody else.
+        roles.retain(|account, _| self.accounts.get(&ObjectRef::new(account)).is_some());
+        roles
+    }
+
+    /// What is left of a plan below the plans that these workspaces name.
+    fn tightened(&self, own: Option<&PlanSpec>, above: &[Option<String>]) -> Option<PlanSpec> {
+        let mut left = own?.clone();
+        for name in above {
+            let above = self.plans.get(&ObjectRef::new(name.as_deref().unwrap_or(DEFAULT_PLAN)));
+            left = plan::tighten(&above.map_or_else(plan::nothing, |above| above.spec.clone()), &left);
+        }
+        Some(left)
     }
 }
 
@@ -406,9 +430,14 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     let name = workspace.name_any();
     if let Err(problem) = api::names::check_workspace_name(&name) {
         let problem = Problem::new("BadName", format!("`{name}` can't be a workspace's name: {problem}"));
-        status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+        status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
         return Ok(Action::await_change());
     }
+    let (leaving, until) = match deletion::settle(&context, &workspace).await? {
+        Going::No => (None, None),
+        Going::Later(problem, until) => (Some(problem), Some(until)),
+        Going::Gone => return Ok(Action::await_change()),
+    };
     label(&context.client, &workspace).await?;
     let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
     let has_namespace = workspace.status.as_ref().is_some_and(|status| status.namespace.is_some());
@@ -420,7 +449,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
                 "{who} may own {limit} workspaces and has as many: delete one, or ask an operator for more"
             );
             let problem = Problem::new("TooManyWorkspaces", problem);
-            status::write(&context.client, &workspace, None, Err(problem), Rest::Running).await?;
+            status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
             // Whether another one went is looked at again.
             return Ok(Action::requeue(LOOK_AGAIN));
         }
@@ -431,21 +460,24 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
 
     let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
     let plan = context.plans.get(&ObjectRef::new(plan_name));
+    let above = context.index.plans_above(&name);
+    let left = context.tightened(plan.as_ref().map(|plan| &plan.spec), above.as_deref().unwrap_or_default());
     let input = Input {
         workspace: &name,
         uid: &uid,
         namespace: &namespace,
-        owner: owner.as_ref().map(|_| workspace.spec.owner.as_str()),
-        members: context.members(&namespace),
-        plan: plan.as_ref().map(|plan| &plan.spec),
+        roles: context.roles(&name),
+        plan: left.as_ref(),
         quotas: context.quotas_of(&workspace),
         cordoned: workspace.spec.cordoned,
-        suspended: workspace.spec.suspended,
+        suspended: workspace.rests(),
         inside: &context.config.inside,
         authority: context.config.authority.as_deref(),
     };
-    apply(&context, &input).await?;
-    let outcome = if owner.is_none() {
+    apply::apply(&context, &input).await?;
+    let outcome = if let Some(leaving) = leaving {
+        Err(leaving)
+    } else if owner.is_none() {
         Err(Problem::new(
             "OwnerMissing",
             format!("there is no account `{}`: create it, or name another owner", workspace.spec.owner),
@@ -458,9 +490,15 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     } else {
         Ok(())
     };
+    let uncopied = copies::settle(&context, &workspace, &namespace, &context.index.above(&name)).await?;
     let rest = rest::settle(&context.client, &workspace, &namespace).await?;
-    status::write(&context.client, &workspace, Some(&namespace), outcome, rest).await?;
-    Ok(if rest.is_under_way() { Action::requeue(rest::LOOK_AGAIN) } else { Action::await_change() })
+    let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
+    // What is in the way may go without our hearing of it.
+    let until = if uncopied.is_empty() { until } else { until.or(Some(LOOK_AGAIN)) };
+    let told = Told { outcome, rest, parent, uncopied };
+    status::write(&context.client, &workspace, Some(&namespace), told).await?;
+    let again = rest.is_under_way().then_some(rest::LOOK_AGAIN).or(until);
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Labels the workspace with its own name: front narrows lists by that label, of
@@ -511,60 +549,13 @@ async fn namespace_of(context: &Context, workspace: &Workspace) -> Result<Option
     Ok(Some(namespace))
 }
 
-/// Applies what is not as it was applied last.
-async fn apply(context: &Context, input: &Input<'_>) -> Result<(), Error> {
-    let mut wanted = vec![desired::namespace(input)];
-    wanted.extend(desired::objects(input));
-    if lock(&context.applied).get(input.namespace).is_some_and(|applied| applied.desired == wanted) {
-        return Ok(());
-    }
-    remove_bindings(context, input).await?;
-    let mut stored = HashMap::new();
-    for object in &wanted {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        let objects = api_of(&context.client, &kind, input.namespace);
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let answer = objects.patch(&name, &parameters, &Patch::Apply(object)).await;
-        let answer = answer.map_err(failed(format!("applying {kind} {name} in {}", input.namespace)))?;
-        let value = serde_json::to_value(&answer)
-            .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
-        stored.insert((kind, name), fingerprint(&value));
-    }
-    lock(&context.applied).insert(input.namespace.to_string(), Applied { desired: wanted, stored });
-    Ok(())
-}
-
-fn api_of(client: &Client, kind: &str, namespace: &str) -> Api<DynamicObject> {
-    let resource = match kind {
-        "Namespace" => return Api::all_with(client.clone(), &ApiResource::erase::<Namespace>(&())),
-        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
-        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
-        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
-        "ResourceQuota" => ApiResource::erase::<ResourceQuota>(&()),
-        _ => ApiResource::erase::<LimitRange>(&()),
-    };
-    Api::namespaced_with(client.clone(), namespace, &resource)
-}
-
-/// Takes roles away first: what is granted afterwards is never more than wanted.
-async fn remove_bindings(context: &Context, input: &Input<'_>) -> Result<(), Error> {
-    let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), input.namespace);
-    let managed = ListParams::default().labels(MANAGED_LABEL);
-    let there = bindings.list_metadata(&managed).await.map_err(failed("listing role bindings"))?;
-    let absent = desired::absent_bindings(input);
-    for binding in there.iter().map(ResourceExt::name_any).filter(|name| absent.contains(name)) {
-        match bindings.delete(&binding, &DeleteParams::default()).await {
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
-            other => drop(other.map_err(failed(format!("removing the role binding {binding}")))?),
-        }
-    }
-    Ok(())
-}
-
-/// A workspace as a patch of its status.
+/// A workspace as a patch of its status. How many are below it others count.
 fn status_patch(status: &api::WorkspaceStatus) -> Patch<Value> {
-    Patch::Merge(json!({ "status": status }))
+    let mut patch = json!({ "status": status });
+    if let Some(fields) = patch["status"].as_object_mut() {
+        fields.remove("children");
+    }
+    Patch::Merge(patch)
 }
 
 #[cfg(test)]

@@ -24,11 +24,10 @@ pub struct Input<'a> {
     pub uid: &'a str,
     /// Its namespace's name.
     pub namespace: &'a str,
-    /// The account that owns it, if there is one.
-    pub owner: Option<&'a str>,
-    /// The other members. Of an account that is there twice the first counts.
-    pub members: Vec<(String, Role)>,
-    /// What it may use.
+    /// Everybody's role in it: the owner's, its members', and that of those who are
+    /// members above it.
+    pub roles: BTreeMap<String, Role>,
+    /// What it may use, of which all plans above it allow the same.
     pub plan: Option<&'a PlanSpec>,
     /// The shared quotas in which it has a part.
     pub quotas: Vec<String>,
@@ -45,18 +44,6 @@ pub struct Input<'a> {
 
 /// The ConfigMap with the authority of front's certificate.
 pub const AUTHORITY: &str = "atoll-ca";
-
-/// Everybody's role, the owner's included. Nobody but the owner is one, and the
-/// owner is nothing less.
-pub fn roles(owner: Option<&str>, members: &[(String, Role)]) -> BTreeMap<String, Role> {
-    let mut roles: BTreeMap<_, _> = owner.map(|owner| (owner.to_string(), Role::Owner)).into_iter().collect();
-    for (account, role) in members {
-        if *role != Role::Owner {
-            roles.entry(account.clone()).or_insert(*role);
-        }
-    }
-    roles
-}
 
 /// The namespace itself. It belongs to the workspace and goes with it.
 pub fn namespace(input: &Input<'_>) -> Value {
@@ -145,9 +132,8 @@ const BOUND: [Role; 4] = Role::ALL;
 /// Who is bound to a role's ClusterRole: an owner's and a manager's say only what
 /// each has beyond the one below, while a developer's says all of it.
 fn holders(input: &Input<'_>, role: Role) -> BTreeSet<String> {
-    let roles = roles(input.owner, &input.members).into_iter();
     let holds = |held: Role| if role == Role::Viewer { held == role } else { held >= role };
-    roles.filter(|(_, held)| holds(*held)).map(|(account, _)| account).collect()
+    input.roles.iter().filter(|(_, held)| holds(**held)).map(|(account, _)| account.clone()).collect()
 }
 
 fn metadata(input: &Input<'_>, name: &str) -> Value {
@@ -243,13 +229,14 @@ fn isolation(input: &Input<'_>) -> Value {
 mod tests {
     use super::*;
 
+    /// A workspace of ada's.
     fn input<'a>(members: &[(&str, Role)], plan: Option<&'a PlanSpec>) -> Input<'a> {
+        let owner = [("ada", Role::Owner)];
         Input {
             workspace: "shop",
             uid: "u-1",
             namespace: "shop-bcdfgh",
-            owner: Some("ada"),
-            members: members.iter().map(|(account, role)| (account.to_string(), *role)).collect(),
+            roles: members.iter().chain(&owner).map(|(account, role)| (account.to_string(), *role)).collect(),
             plan,
             quotas: Vec::new(),
             inside: &[],
@@ -282,17 +269,9 @@ mod tests {
 
     #[test]
     fn a_role_that_nobody_has_is_not_bound() {
-        let nobody = Input { owner: None, ..input(&[("cy", Role::Viewer)], None) };
+        let nobody = Input { roles: BTreeMap::from([("cy".into(), Role::Viewer)]), ..input(&[], None) };
         assert_eq!(absent_bindings(&nobody), ["atoll:developer", "atoll:manager", "atoll:owner"]);
         assert!(find(&objects(&nobody), "RoleBinding", "atoll:manager").is_none());
-    }
-
-    #[test]
-    fn nobody_becomes_owner_by_being_a_member() {
-        let members = [("eve", Role::Owner), ("ada", Role::Viewer)];
-        let objects = objects(&input(&members, None));
-        assert_eq!(subjects(&objects, "atoll:manager"), ["atoll:ada"]);
-        assert!(subjects(&objects, "atoll:viewer").is_empty());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! against it is taken away: so none passes because something else was wrong.
 
 mod attack;
+mod hierarchy;
 mod life;
 mod people;
 mod pods;
+mod propagation;
 mod quota;
 mod rights;
 mod services;

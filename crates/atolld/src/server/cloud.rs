@@ -32,8 +32,6 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::accounts::Accounts;
 
-/// How many workspaces an account may make for itself.
-const OWNED: usize = 10;
 /// How long a client for a caller is used: less than its token lives.
 const CLIENT_LIFETIME: Duration = Duration::from_secs(240);
 
@@ -170,6 +168,7 @@ impl Cloud {
             namespace,
             owner: workspace.spec.owner.clone(),
             role,
+            parent: workspace.spec.parent.clone(),
             ready: ready.is_some_and(|ready| ready.status == "True"),
             message: match ready {
                 Some(ready) if ready.status != "True" => ready.message.clone(),
@@ -261,10 +260,14 @@ impl server::backend::Cloud for Cloud {
     }
 
     async fn create_workspace(&self, caller: &Session, new: NewWorkspace) -> Result<WorkspaceView, Error> {
+        let accounts: Api<Account> = Api::all(self.client.clone());
+        let found = accounts.get_opt(&caller.account).await.map_err(refused("looking the account up"))?;
+        let limit = found.map_or(0, |account| account.spec.workspace_limit());
         let owned = self.workspaces.state().iter().filter(|one| one.spec.owner == caller.account).count();
-        if owned >= OWNED && !caller.operator {
+        // Of two at the same moment the controller says which fits.
+        if !caller.operator && u32::try_from(owned).is_ok_and(|owned| owned >= limit) {
             return Err(Error::Forbidden(format!(
-                "you own {owned} workspaces, which is as many as you may: delete one, or ask an operator"
+                "you own {owned} workspaces and may own {limit}: delete one, or ask an operator for more"
             )));
         }
         let spec = WorkspaceSpec {
@@ -280,6 +283,7 @@ impl server::backend::Cloud for Cloud {
                 namespace: None,
                 owner: caller.account.clone(),
                 role: Role::Owner,
+                parent: None,
                 ready: false,
                 message: "it is being made".into(),
             }),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::tree::Node;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use front::Limits;
@@ -131,7 +132,7 @@ async fn who_is_shut_out_is_cut_off() {
             "disabled" => world.index.lock().unwrap().set_account("ada", false, true),
             _ => {
                 let version = world.api.tick();
-                world.index.lock().unwrap().set_workspace("one", "carol", Some("one-x"), version);
+                world.index.lock().unwrap().set_workspace("one", Node::of("carol"), Some("one-x"), version);
             }
         }
         let ended = tokio::time::timeout(Duration::from_secs(2), pods.frame()).await;

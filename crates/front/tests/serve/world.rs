@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::tree::Node;
 use bytes::Bytes;
 use front::directory::{Index, Published};
 use front::{Config, Credentials, Files, Limits, Upstream};
@@ -455,7 +456,7 @@ impl World {
     pub fn workspace(&self, name: &str, owner: &str) {
         let namespace = format!("{name}-x");
         let version = self.api.put(&namespace, name);
-        self.index.lock().unwrap().set_workspace(name, owner, Some(&namespace), version);
+        self.index.lock().unwrap().set_workspace(name, Node::of(owner), Some(&namespace), version);
     }
 
     pub fn seen(&self) -> Vec<Seen> {

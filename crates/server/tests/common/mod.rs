@@ -92,6 +92,7 @@ impl Memory {
             namespace: Some(format!("{name}-qzkvbm")),
             owner: owner.to_owned(),
             role: Role::Owner,
+            parent: None,
             ready: true,
             message: String::new(),
         };

@@ -17,7 +17,6 @@ use serde_json::json;
 use api::{Acceptance, AcceptanceStatus, Invitation, Member, MemberSpec, Role, Workspace};
 
 use super::{Context, Error, FIELD_MANAGER, failed};
-use crate::desired::roles;
 use crate::invitation::{self, Acceptor, Offer, Outcome, Refused};
 use crate::ownership;
 
@@ -108,8 +107,7 @@ async fn accept(
     let Some(standing) = context.accounts.get(&ObjectRef::new(account)) else {
         return Ok(Err(Refused::Unknown));
     };
-    let members = context.members(&namespace);
-    let role = roles(Some(&workspace.spec.owner), &members).get(account).copied();
+    let role = context.index.direct(&workspace.name_any()).get(account).copied();
     let owned = context.owned();
     let owns = ownership::count(&owned).get(account).copied().unwrap_or_default();
     let by = Acceptor {
@@ -139,7 +137,8 @@ async fn accept(
         Outcome::TakeOver => {
             appoint(&context.client, &namespace, &workspace.spec.owner, Role::Manager).await?;
             let workspaces: Api<Workspace> = Api::all(context.client.clone());
-            let patch = Patch::Merge(json!({ "spec": { "owner": account } }));
+            // What is above it was agreed with who owned it.
+            let patch = Patch::Merge(json!({ "spec": { "owner": account, "parent": null } }));
             let patched = workspaces.patch(&name, &PatchParams::default(), &patch).await;
             patched.map_err(failed(format!("handing workspace {name} over")))?;
             let members: Api<Member> = Api::namespaced(context.client.clone(), &namespace);

@@ -33,6 +33,13 @@ pub fn fingerprint(object: &Value) -> Fingerprint {
     Fingerprint(hasher.finish())
 }
 
+/// The fingerprint of an object as it is asked for: all of it counts.
+pub fn exact(object: &Value) -> Fingerprint {
+    let mut hasher = DefaultHasher::new();
+    object.to_string().hash(&mut hasher);
+    Fingerprint(hasher.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

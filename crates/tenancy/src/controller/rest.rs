@@ -57,7 +57,7 @@ impl Rest {
 pub async fn settle(client: &Client, workspace: &Workspace, namespace: &str) -> Result<Rest, Error> {
     let conditions = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let told = conditions.iter().find(|condition| condition.type_ == SUSPENDED);
-    let suspended = workspace.spec.suspended;
+    let suspended = workspace.rests();
     if !suspended && told.is_none() {
         return Ok(Rest::Running);
     }

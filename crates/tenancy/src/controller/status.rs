@@ -4,10 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, PatchParams};
 use kube::{Client, ResourceExt};
 
-use api::{Workspace, WorkspaceStatus};
+use api::{Workspace, WorkspaceStatus, tree};
 
 use super::rest::{Rest, SUSPENDED};
 use super::{Error, failed, status_patch};
+
+/// The type of the condition that tells whether a workspace is below its parent.
+const PARENT: &str = "Parent";
 
 /// Why a workspace isn't ready, for its condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,17 +25,31 @@ impl Problem {
     }
 }
 
+/// How a workspace is.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Whether all of it is there.
+    pub outcome: Result<(), Problem>,
+    /// Whether it runs.
+    pub rest: Rest,
+    /// Whether it is below the parent that it names, if it names one.
+    pub parent: Option<Result<(), tree::Problem>>,
+    /// What of it, or of what is above it, can't be copied.
+    pub uncopied: Vec<String>,
+}
+
+impl Told {
+    /// Nothing of it is there, because of this.
+    pub fn refused(problem: Problem) -> Self {
+        Self { outcome: Err(problem), rest: Rest::Running, parent: None, uncopied: Vec::new() }
+    }
+}
+
 /// The status that says so; the time of the last transition is kept when nothing
 /// turned.
-fn next(
-    workspace: &Workspace,
-    namespace: Option<&str>,
-    outcome: Result<(), Problem>,
-    rest: Rest,
-    now: &Time,
-) -> WorkspaceStatus {
+fn next(workspace: &Workspace, namespace: Option<&str>, told: Told, now: &Time) -> WorkspaceStatus {
     let old = workspace.status.clone().unwrap_or_default();
-    let ready = match outcome {
+    let ready = match told.outcome {
         Ok(()) => ("True", "Ready".to_string(), "all of it is there".to_string()),
         Err(problem) => ("False", problem.reason.to_string(), problem.message),
     };
@@ -50,12 +67,21 @@ fn next(
         }
     };
     let mut conditions = vec![condition("Ready", ready)];
-    conditions.extend(rest.told().map(|(status, reason, message)| {
+    conditions.extend(told.parent.map(|parent| match parent {
+        Ok(()) => condition(PARENT, ("True", "Below".to_string(), "it is below its parent".to_string())),
+        Err(problem) => condition(PARENT, ("False", problem.reason().to_string(), problem.to_string())),
+    }));
+    if !told.uncopied.is_empty() {
+        let problems = told.uncopied.join("; ");
+        conditions.push(condition("Propagation", ("False", "NotCopied".to_string(), problems)));
+    }
+    conditions.extend(told.rest.told().map(|(status, reason, message)| {
         condition(SUSPENDED, (status, reason.to_string(), message.to_string()))
     }));
     WorkspaceStatus {
         namespace: namespace.map(Into::into).or(old.namespace.clone()),
         conditions,
+        children: old.children,
         observed_generation: workspace.metadata.generation,
     }
 }
@@ -65,10 +91,9 @@ pub async fn write(
     client: &Client,
     workspace: &Workspace,
     namespace: Option<&str>,
-    outcome: Result<(), Problem>,
-    rest: Rest,
+    told: Told,
 ) -> Result<(), Error> {
-    let status = next(workspace, namespace, outcome, rest, &now());
+    let status = next(workspace, namespace, told, &now());
     if workspace.status.as_ref() != Some(&status) {
         patch(client, workspace, &status).await?;
     }
@@ -78,7 +103,7 @@ pub async fn write(
 /// Notes the namespace, before anything is in it.
 pub async fn note_namespace(client: &Client, workspace: &Workspace, namespace: &str) -> Result<(), Error> {
     let pending = Problem::new("Pending", "its objects are being made");
-    patch(client, workspace, &next(workspace, Some(namespace), Err(pending), Rest::Running, &now())).await
+    patch(client, workspace, &next(workspace, Some(namespace), Told::refused(pending), &now())).await
 }
 
 async fn patch(client: &Client, workspace: &Workspace, status: &WorkspaceStatus) -> Result<(), Error> {
@@ -106,11 +131,12 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
-        workspace.status = Some(next(&workspace, Some("a-x"), Ok(()), Rest::Running, &at(1)));
-        let same = next(&workspace, Some("a-x"), Ok(()), Rest::Running, &at(2));
+        let well = || Told { outcome: Ok(()), rest: Rest::Running, parent: None, uncopied: Vec::new() };
+        workspace.status = Some(next(&workspace, Some("a-x"), well(), &at(1)));
+        let same = next(&workspace, Some("a-x"), well(), &at(2));
         assert_eq!(Some(&same), workspace.status.as_ref());
         let turned =
-            next(&workspace, Some("a-x"), Err(Problem::new("OwnerMissing", "who?")), Rest::Running, &at(3));
+            next(&workspace, Some("a-x"), Told::refused(Problem::new("OwnerMissing", "who?")), &at(3));
         assert_eq!(turned.conditions[0].last_transition_time, at(3));
         assert_eq!(turned.namespace.as_deref(), Some("a-x"));
     }
@@ -119,7 +145,8 @@ mod tests {
     fn a_workspace_at_rest_says_so_until_it_runs() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let mut check = |rest, second, wanted: Option<(&str, i64)>| {
-            let status = next(&workspace, Some("a-x"), Ok(()), rest, &at(second));
+            let told = Told { outcome: Ok(()), rest, parent: None, uncopied: Vec::new() };
+            let status = next(&workspace, Some("a-x"), told, &at(second));
             let told = status.conditions.iter().find(|condition| condition.type_ == SUSPENDED);
             let told = told.map(|told| (told.reason.clone(), told.last_transition_time.clone()));
             assert_eq!(told, wanted.map(|(reason, since)| (reason.to_string(), at(since))), "{rest:?}");
@@ -130,5 +157,20 @@ mod tests {
         check(Rest::Suspended, 3, Some(("Suspended", 2)));
         check(Rest::Resuming, 4, Some(("Resuming", 4)));
         check(Rest::Running, 5, None);
+    }
+
+    #[test]
+    fn a_parent_that_does_not_hold_is_told() {
+        let workspace = Workspace::new("a", api::WorkspaceSpec::default());
+        let check = |parent: Option<Result<(), tree::Problem>>, wanted: Option<(&str, &str)>| {
+            let told = Told { outcome: Ok(()), rest: Rest::Running, parent, uncopied: Vec::new() };
+            let status = next(&workspace, Some("a-x"), told, &at(1));
+            let found = status.conditions.iter().find(|condition| condition.type_ == PARENT);
+            let found = found.map(|found| (found.status.as_str(), found.reason.as_str()));
+            assert_eq!(found, wanted);
+        };
+        check(None, None);
+        check(Some(Ok(())), Some(("True", "Below")));
+        check(Some(Err(tree::Problem::Cycle(vec!["a".into()]))), Some(("False", "Cycle")));
     }
 }

@@ -44,6 +44,9 @@ enum Told {
     All,
 }
 
+/// Says what is above a workspace, the nearest first.
+pub type Above = Box<dyn Fn(&str) -> Vec<String> + Send + Sync>;
+
 /// What the keeper knows from elsewhere.
 pub struct Sources {
     /// All quotas.
@@ -54,6 +57,8 @@ pub struct Sources {
     pub workspaces: Store<Workspace>,
     /// Told when one has changed.
     pub workspaces_changed: Arc<Notify>,
+    /// Which are above which.
+    pub above: Above,
 }
 
 type Watches = SelectAll<BoxStream<'static, (String, Told)>>;
@@ -250,7 +255,7 @@ impl Keeper {
     /// Writes every quota of which something else is known than what it says.
     async fn write(&mut self) {
         let quotas = self.sources.quotas.state();
-        if self.cover.refresh(&quotas, &self.sources.workspaces) {
+        if self.cover.refresh(&quotas, &self.sources.workspaces, &self.sources.above) {
             self.seen.clear();
         }
         let names: HashSet<String> = quotas.iter().map(|quota| quota.name_any()).collect();

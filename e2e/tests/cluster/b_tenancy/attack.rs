@@ -88,6 +88,8 @@ pub enum Protection<'a> {
     Policy(&'a str),
     /// Pod Security in the workspace `lab`.
     PodSecurity,
+    /// The webhook that looks up what is named.
+    Lookups,
     /// That somebody doesn't have these rights: user, verbs, resources.
     NoRight(&'a str, &'a str, &'a str),
 }
@@ -97,8 +99,14 @@ impl Protection<'_> {
         match self {
             Self::Policy(name) => enforce(world, name, "Audit"),
             Self::PodSecurity => {
-                scale_controller(world, 0);
+                scale(world, "controller", 0);
                 pod_security(world, "privileged");
+            }
+            Self::Lookups => {
+                // It would register itself again.
+                scale(world, "admission", 0);
+                let words = ["patch", "validatingwebhookconfiguration", "atoll", "--type=merge", "-p"];
+                world.cluster.kubectl(&[&words[..], &[r#"{"webhooks":[]}"#]].concat()).ok();
             }
             Self::NoRight(user, verbs, resources) => grant(world, user, verbs, resources),
         }
@@ -109,8 +117,9 @@ impl Protection<'_> {
             Self::Policy(name) => enforce(world, name, "Deny"),
             Self::PodSecurity => {
                 pod_security(world, "baseline");
-                scale_controller(world, 1);
+                scale(world, "controller", 1);
             }
+            Self::Lookups => scale(world, "admission", 2),
             Self::NoRight(user, ..) => revoke(world, user),
         }
     }
@@ -131,15 +140,16 @@ fn pod_security(world: &World, level: &str) {
     world.kubectl_as(controller, &[&words[..], &[force]].concat()).ok();
 }
 
-fn scale_controller(world: &World, count: u8) {
-    let replicas = format!("--replicas={count}");
-    let words = ["scale", "-n", "atoll-system", "deployment/controller", &replicas];
+fn scale(world: &World, role: &str, count: u8) {
+    let (replicas, deployment) = (format!("--replicas={count}"), format!("deployment/{role}"));
+    let words = ["scale", "-n", "atoll-system", &deployment, &replicas];
     world.cluster.kubectl(&words).ok();
-    let words = ["rollout", "status", "-n", "atoll-system", "deployment/controller", "--timeout=60s"];
+    let words = ["rollout", "status", "-n", "atoll-system", &deployment, "--timeout=60s"];
     world.cluster.kubectl(&words).ok();
     // One that is ending still puts right what it sees.
-    eventually("the controller is there, or gone", NOTICED, || {
-        let words = ["get", "pods", "-n", "atoll-system", "-l", "app=controller", "-o", "name"];
+    let label = format!("app={role}");
+    eventually(&format!("{role} is there, or gone"), NOTICED, || {
+        let words = ["get", "pods", "-n", "atoll-system", "-l", &label, "-o", "name"];
         let pods = world.cluster.kubectl(&words).ok();
         if pods.lines().count() == usize::from(count) { Ok(()) } else { Err(pods) }
     });

@@ -115,6 +115,50 @@ fn what_was_suspended_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_was_deleted_can_be_restored_until_it_goes() {
+    let cluster = Cluster::shared();
+    let mut rex = Person::new(cluster, "rex", "rex-shop");
+    let namespace = rex.namespace.clone();
+    rex.apply(&format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: kept, namespace: {namespace}}}, data: {{a: b}}}}\n---\n\
+         {{apiVersion: v1, kind: Pod, metadata: {{name: bare, namespace: {namespace}}}, spec: {{containers: \
+         [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}], terminationGracePeriodSeconds: 0}}}}"
+    ));
+    let runs = || {
+        eventually("the pod runs", LIMIT, || {
+            let pods = pods(&rex);
+            let is_well = |(name, phase, gated): &(String, String, bool)| {
+                name == "bare" && phase == "Running" && !gated
+            };
+            if pods.iter().any(is_well) { Ok(()) } else { Err(format!("{pods:?}")) }
+        });
+    };
+    runs();
+    let said = cluster.atoll(&["workspace", "delete", "rex-shop"]).ok();
+    assert!(said.contains("Workspace rex-shop rests, and goes at 20"), "{said}");
+    is_at_rest(cluster, "rex-shop", "Suspended");
+    let list = rex.atoll(&["workspace", "list", "-o", "json"]).ok();
+    assert!(list.contains("`atoll workspace restore rex-shop` keeps it"), "{list}");
+    rex.atoll(&["workspace", "restore", "rex-shop"]).ok();
+    is_at_rest(cluster, "rex-shop", "");
+    runs();
+    let data = ["get", "configmap", "kept", "-n", &namespace, "-o", "jsonpath={.data.a}"];
+    assert_eq!(rex.kubectl(&data).ok(), "b");
+    let said = rex.atoll(&["workspace", "restore", "rex-shop"]);
+    assert!(said.err.contains("was not deleted"), "{said:?}");
+    // When its time has come it goes.
+    cluster.atoll(&["workspace", "delete", "rex-shop"]).ok();
+    let patch = r#"{"spec":{"deletion":"2020-01-01T00:00:00Z"}}"#;
+    cluster.kubectl(&["patch", "workspace", "rex-shop", "--type=merge", "-p", patch]).ok();
+    eventually("it is gone", LIMIT, || {
+        let left = cluster.kubectl(&["get", "workspace,namespace", "-o", "name"]).ok();
+        if left.contains("rex-shop") { Err(left) } else { Ok(()) }
+    });
+    rex.workspace.clear();
+    rex.leave();
+}
+
+#[test]
 fn a_workload_talks_to_kubernetes_through_front() {
     let cluster = Cluster::shared();
     let pia = Person::new(cluster, "pia", "pia-shop");
@@ -230,8 +274,8 @@ fn a_workspace_is_handed_over_to_who_agrees() {
         let said = cluster.kubectl(&["get", "workspace", "una-two", "-o", path]).ok();
         if said == "Ready" { Ok(()) } else { Err(said) }
     });
-    una.atoll(&["workspace", "delete", "una-two"]).ok();
-    una.atoll(&["workspace", "delete", "tom-shop"]).ok();
+    una.atoll(&["workspace", "delete", "--now", "una-two"]).ok();
+    una.atoll(&["workspace", "delete", "--now", "tom-shop"]).ok();
     tom.workspace.clear();
     una.leave();
     tom.leave();

@@ -1,0 +1,295 @@
+//! What the controller knows of who is where. The watches tell it before anything is
+//! reconciled, and it tells of which workspaces something follows from that.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Mutex;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher::{self, Event};
+
+use api::people::People;
+use api::tree::Problem;
+use api::{Member, Role, Workspace};
+
+use super::lock;
+use crate::deletion::Child;
+
+/// What is known.
+pub struct Index {
+    known: Mutex<Known>,
+    concerned: UnboundedSender<String>,
+}
+
+#[derive(Default)]
+struct Known {
+    people: People,
+    /// The plan that each workspace names, which holds for what is below it as well.
+    plans: HashMap<String, Option<String>>,
+}
+
+impl Index {
+    /// Nothing is known yet. What comes out are the names of workspaces that have to be
+    /// looked at.
+    pub fn new() -> (Self, UnboundedReceiver<String>) {
+        let (concerned, out) = unbounded();
+        (Self { known: Mutex::default(), concerned }, out)
+    }
+
+    fn tell(&self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            // Nobody listens any more when all of it ends.
+            let _ = self.concerned.unbounded_send(name);
+        }
+    }
+
+    /// What happened to a workspace; `all` has it already.
+    pub fn hear_workspace(&self, event: &watcher::Result<Event<Workspace>>, all: &Store<Workspace>) {
+        let mut known = lock(&self.known);
+        let concerned = match event {
+            Ok(Event::Apply(workspace) | Event::InitApply(workspace)) => known.set(workspace),
+            Ok(Event::Delete(workspace)) => known.remove(&workspace.name_any()),
+            // What went while nobody listened is not in the list.
+            Ok(Event::InitDone) => {
+                let there: HashSet<String> = all.state().iter().map(|one| one.name_any()).collect();
+                let gone: Vec<String> =
+                    known.plans.keys().filter(|name| !there.contains(*name)).cloned().collect();
+                gone.iter().flat_map(|name| known.remove(name)).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        self.tell(concerned);
+    }
+
+    /// What happened to a member; `all` has it already.
+    pub fn hear_member(&self, event: &watcher::Result<Event<Member>>, all: &Store<Member>) {
+        let mut known = lock(&self.known);
+        let place = |member: &Member| (member.namespace().unwrap_or_default(), member.name_any());
+        let concerned = match event {
+            Ok(Event::Apply(member) | Event::InitApply(member)) => {
+                let (namespace, account) = place(member);
+                known.people.set_member(&namespace, &account, member.spec.role)
+            }
+            Ok(Event::Delete(member)) => {
+                let (namespace, account) = place(member);
+                known.people.remove_member(&namespace, &account)
+            }
+            Ok(Event::InitDone) => {
+                let there: HashSet<(String, String)> = all.state().iter().map(|one| place(one)).collect();
+                let all =
+                    known.people.all_members().map(|(namespace, account)| (namespace.into(), account.into()));
+                let gone: Vec<(String, String)> = all.filter(|member| !there.contains(member)).collect();
+                let removed = gone
+                    .iter()
+                    .flat_map(|(namespace, account)| known.people.remove_member(namespace, account));
+                removed.collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        self.tell(concerned);
+    }
+
+    /// Everybody's role in a workspace, by itself and by what is above it.
+    pub fn roles(&self, name: &str) -> BTreeMap<String, Role> {
+        lock(&self.known).people.roles(name)
+    }
+
+    /// Everybody's role in a workspace by itself.
+    pub fn direct(&self, name: &str) -> BTreeMap<String, Role> {
+        lock(&self.known).people.direct(name)
+    }
+
+    /// The plans that the workspaces above this one name, the nearest first, or why it
+    /// isn't below the one that it names.
+    pub fn plans_above(&self, name: &str) -> Result<Vec<Option<String>>, Problem> {
+        let known = lock(&self.known);
+        let tree = known.people.tree();
+        tree.parent(name)?;
+        Ok(tree.above(name).map(|above| known.plans.get(above).cloned().flatten()).collect())
+    }
+
+    /// What is above a workspace, the nearest first.
+    pub fn above(&self, name: &str) -> Vec<String> {
+        lock(&self.known).people.tree().above(name).map(str::to_owned).collect()
+    }
+
+    /// A workspace's namespace.
+    pub fn namespace_of(&self, name: &str) -> Option<String> {
+        lock(&self.known).people.namespace_of(name).map(str::to_owned)
+    }
+
+    /// The workspace that has a namespace.
+    pub fn workspace_of(&self, namespace: &str) -> Option<String> {
+        lock(&self.known).people.workspace_of(namespace).map(str::to_owned)
+    }
+
+    /// Something in a namespace concerns what is below.
+    pub fn look_below(&self, namespace: &str) {
+        let known = lock(&self.known);
+        let below = known.people.workspace_of(namespace).map(|name| known.people.tree().below(name));
+        self.tell(below.unwrap_or_default());
+    }
+
+    /// What is just below a workspace.
+    pub fn below(&self, name: &str) -> Vec<Child> {
+        let known = lock(&self.known);
+        let tree = known.people.tree();
+        let child = |child: &str| {
+            let owner = tree.get(child).map(|node| node.owner.clone()).unwrap_or_default();
+            Child { owner, name: child.to_owned() }
+        };
+        tree.children(name).map(child).collect()
+    }
+
+    /// How many of these are just below a workspace.
+    pub fn children(&self, name: &str, of: impl Fn(&str) -> bool) -> usize {
+        lock(&self.known).people.tree().children(name).filter(|child| of(child)).count()
+    }
+}
+
+impl Known {
+    fn set(&mut self, workspace: &Workspace) -> BTreeSet<String> {
+        let name = workspace.name_any();
+        let namespace = workspace.status.as_ref().and_then(|status| status.namespace.as_deref());
+        let mut concerned = self.people.set_workspace(&name, workspace.node(), namespace);
+        let plan = workspace.spec.plan.clone();
+        if self.plans.insert(name.clone(), plan.clone()) != Some(plan) {
+            concerned.extend(self.people.tree().below(&name));
+        }
+        concerned
+    }
+
+    fn remove(&mut self, name: &str) -> BTreeSet<String> {
+        self.plans.remove(name);
+        self.people.remove_workspace(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use api::{MemberSpec, SharedQuota, SharedQuotaSpec, WorkspaceSpec, WorkspaceStatus};
+    use kube::runtime::reflector;
+
+    use super::*;
+    use crate::quota::cover::{self, Cover};
+
+    fn workspace(name: &str, parent: Option<&str>, plan: &str) -> Workspace {
+        let mut workspace = Workspace::new(
+            name,
+            WorkspaceSpec {
+                owner: "ada".into(),
+                parent: parent.map(Into::into),
+                plan: Some(plan.into()),
+                ..WorkspaceSpec::default()
+            },
+        );
+        workspace.status =
+            Some(WorkspaceStatus { namespace: Some(format!("{name}-x")), ..WorkspaceStatus::default() });
+        workspace
+    }
+
+    fn told(out: &mut UnboundedReceiver<String>) -> String {
+        let mut names = BTreeSet::new();
+        while let Ok(name) = out.try_recv() {
+            names.insert(name);
+        }
+        names.into_iter().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_plan_concerns_what_is_below() {
+        let (index, mut out) = Index::new();
+        let (store, _writer) = reflector::store::<Workspace>();
+        let mut hear = |workspace| {
+            index.hear_workspace(&Ok(Event::Apply(workspace)), &store);
+            told(&mut out)
+        };
+        assert_eq!(hear(workspace("root", None, "small")), "root");
+        assert_eq!(hear(workspace("leaf", Some("root"), "large")), "leaf");
+        assert_eq!(hear(workspace("root", None, "small")), "");
+        assert_eq!(hear(workspace("root", None, "tiny")), "leaf root");
+        assert_eq!(index.plans_above("leaf"), Ok(vec![Some("tiny".into())]));
+        assert_eq!(index.plans_above("root"), Ok(vec![]));
+        assert_eq!(index.children("root", |_| true), 1);
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone() {
+        let (index, mut out) = Index::new();
+        let (workspaces, mut writer) = reflector::store::<Workspace>();
+        let (members, mut member_writer) = reflector::store::<Member>();
+        let mut member = Member::new("bob", MemberSpec { account: "bob".into(), role: Role::Viewer });
+        member.metadata.namespace = Some("root-x".into());
+        for event in [
+            Event::Init,
+            Event::InitApply(workspace("root", None, "p")),
+            Event::InitApply(workspace("leaf", Some("root"), "p")),
+            Event::InitDone,
+        ] {
+            writer.apply_watcher_event(&event);
+            index.hear_workspace(&Ok(event), &workspaces);
+        }
+        for event in [Event::Init, Event::InitApply(member), Event::InitDone] {
+            member_writer.apply_watcher_event(&event);
+            index.hear_member(&Ok(event), &members);
+        }
+        assert_eq!(index.roles("leaf").get("bob"), Some(&Role::Viewer));
+        told(&mut out);
+        for event in [Event::Init, Event::InitDone] {
+            member_writer.apply_watcher_event(&event);
+            index.hear_member(&Ok(event), &members);
+        }
+        assert_eq!(told(&mut out), "leaf root");
+        assert_eq!(index.roles("leaf").get("bob"), None);
+        for event in [Event::Init, Event::InitApply(workspace("leaf", Some("root"), "p")), Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            index.hear_workspace(&Ok(event), &workspaces);
+        }
+        assert_eq!(told(&mut out), "leaf root");
+        assert!(index.plans_above("leaf").is_err());
+    }
+
+    #[test]
+    fn who_is_below_shares_a_quota_as_long_as_both_agree() {
+        let (index, mut out) = Index::new();
+        let (store, mut writer) = reflector::store::<Workspace>();
+        let mut hear = |workspace: Workspace| {
+            let event = Event::Apply(workspace);
+            writer.apply_watcher_event(&event);
+            index.hear_workspace(&Ok(event), &store);
+            told(&mut out)
+        };
+        let spec = SharedQuotaSpec { workspace: Some("root".into()), ..SharedQuotaSpec::default() };
+        let all = [Arc::new(SharedQuota::new("all", spec))];
+        // Whether the keeper counts it and its namespace is told.
+        let shares = |name: &str| {
+            let mut cover = Cover::default();
+            assert!(cover.refresh(&all, &store, &|name: &str| index.above(name)));
+            let is_counted = cover.namespaces("all").is_some_and(|all| all.contains(&format!("{name}-x")));
+            let is_told = !cover::quotas(&all, "bob", name, &index.above(name)).is_empty();
+            assert_eq!(is_counted, is_told, "{name}");
+            is_told
+        };
+        let mut root = workspace("root", None, "p");
+        hear(root.clone());
+        let mut leaf = workspace("leaf", Some("root"), "p");
+        leaf.spec.owner = "bob".into();
+        hear(leaf.clone());
+        assert!(shares("root") && !shares("leaf"), "another owner's isn't named by its name alone");
+        leaf.spec.parent = Some("ada/root".into());
+        hear(leaf);
+        let mut twig = workspace("twig", Some("leaf"), "p");
+        twig.spec.owner = "bob".into();
+        hear(twig);
+        assert!(!shares("leaf") && !shares("twig"), "nobody has accepted it");
+        root.spec.accepted_children = vec!["bob/leaf".into()];
+        assert_eq!(hear(root.clone()), "leaf root twig");
+        assert!(shares("leaf") && shares("twig"));
+        root.spec.accepted_children.clear();
+        assert_eq!(hear(root), "leaf root twig");
+        assert!(shares("root") && !shares("leaf") && !shares("twig"));
+    }
+}
