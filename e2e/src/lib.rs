@@ -99,8 +99,8 @@ impl Cluster {
         Self { name: name.into(), state: state.map_or_else(|| "/var/lib/atoll-e2e".into(), PathBuf::from) }
     }
 
-    /// The one that tests share; brought up by the first that asks. Who works on a
-    /// test may name one that is up, by `ATOLL_E2E_SHARED` and `ATOLL_E2E_STATE`.
+    /// The one that tests share: one that is up and is named by `ATOLL_E2E_SHARED`, or
+    /// else brought up by the first that asks. `ATOLL_E2E_STATE` says where.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {

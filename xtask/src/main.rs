@@ -7,6 +7,7 @@
 mod benches;
 mod beside;
 mod conformance;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,8 +137,7 @@ fn scale() -> Command {
 /// The gateway's own fuzzing test, with more to do. Its features are those of
 /// `verify`, so that nothing is built twice.
 fn fuzz(requests: u64, seed: u64) -> Command {
-    let mut command =
-        cargo(&["test", "--release", "--workspace", "--features", "server/browser", "--test", "fuzz", "--"]);
+    let mut command = cargo(&["test", "--release", "--workspace", "--test", "fuzz", "--"]);
     command.args(["--nocapture", "--test-threads=1"]);
     command.env("ATOLL_FUZZ_REQUESTS", requests.to_string()).env("ATOLL_FUZZ_SEED", seed.to_string());
     command
@@ -181,30 +181,22 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "--release",
         "--workspace",
         "--all-targets",
+        "--test",
+        "browser",
         "--features",
-        "e2e/cluster,frontend/browser,server/browser",
+        "e2e/cluster,frontend/browser",
         "--",
         "-D",
         "warnings",
     ]))?;
     run(ebpf())?;
-    run(cargo(&["test", "--release", "--workspace", "--features", "server/browser"]))?;
+    run(cargo(&["test", "--release", "--workspace"]))?;
+    run(cargo(&["test", "--release", "--workspace", "--test", "browser"]))?;
     run(cargo(&["build", "--release", "--bin", "atoll"]))?;
-    // The shared cluster is built before the tests, so that its minutes on a
-    // new machine are not counted as one test's.
+    // Built before the tests, so that its minutes on a new machine are not counted as one
+    // test's.
     run(atoll(&["image", "build"]))?;
-    let mut tests =
-        cargo(&["test", "--release", "--workspace", "--features", "e2e/cluster", "--test", "cluster", "--"]);
-    tests.arg("--test-threads=1");
-    tests.args(only);
-    let result = run(tests);
-    for cluster in ["shared", "interrupted", "offline", "traces"] {
-        // Not there, most likely: the tests clean up after themselves.
-        let _ = atoll(&["--name", cluster, "--state", "/var/lib/atoll-e2e", "down"])
-            .stderr(std::process::Stdio::null())
-            .status();
-    }
-    result
+    suite::run_all(only)
 }
 
 fn atoll(words: &[&str]) -> Command {

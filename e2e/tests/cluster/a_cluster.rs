@@ -46,7 +46,7 @@ fn pods_run_and_are_looked_into() {
     let cluster = Cluster::shared();
     cluster.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: probe}, spec: {containers: [{name: c, \
-         image: 'busybox:1.35', command: [sh, -c, 'echo started; sleep 3600']}]}}",
+         image: 'busybox:1.35', command: [sh, -c, 'echo started; sleep 3600']}], terminationGracePeriodSeconds: 0}}",
     );
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/probe", "--timeout=60s"]).ok();
     // Logs and exec go through kubelet's own certificate.

@@ -139,7 +139,7 @@ fn workspaces_are_shut_off_from_each_other() {
              {{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: {ns}}}, \
              spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}}}\n---\n\
              {{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {ns}}}, \
-             spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]}}}}\n",
+             spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}], terminationGracePeriodSeconds: 0}}}}\n",
             ns = person.namespace
         ));
     }

@@ -82,7 +82,7 @@ fn bytes_billed_are_the_bytes_that_went_by() {
         "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: {namespace}}}, \
          spec: {{containers: [{{name: c, image: 'nginx:1.22'}}]}}}}\n---\n\
          {{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {namespace}}}, \
-         spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]}}}}\n"
+         spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}], terminationGracePeriodSeconds: 0}}}}\n"
     ));
     person.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod", "--all", "--timeout=90s"]).ok();
     let exec =

@@ -7,8 +7,10 @@ use e2e::{Cluster, Guard, atoll, eventually, machine, run};
 
 #[test]
 fn down_leaves_the_machine_as_it_was() {
-    // The shared cluster would move under the comparison.
-    Cluster::named("shared").atoll(&["down"]);
+    // The shared clusters would move under the comparison.
+    for shared in ["shared", "tenants"] {
+        Cluster::named(shared).atoll(&["down"]);
+    }
     let before = machine::look();
     let cluster = Cluster::named("traces");
     let guard = Guard(cluster.clone());

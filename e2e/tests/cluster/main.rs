@@ -1,7 +1,8 @@
 //! The whole, end to end: a real cluster, real packets, a real browser.
 //!
-//! `cargo verify` runs this, one test at a time: some take the shared cluster
-//! apart and see it come back. Tests run in the order of their names.
+//! `cargo verify` runs this in two halves side by side, each on a cluster of its own
+//! and one test at a time in the order of their names: some take their cluster apart
+//! and see it come back. `f_traces` has the machine for itself, after them.
 
 // Tests end by panicking.
 #![allow(clippy::unwrap_used)]

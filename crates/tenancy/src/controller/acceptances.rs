@@ -21,7 +21,7 @@ use crate::invitation::{self, Acceptor, Offer, Outcome, Refused};
 use crate::ownership;
 
 /// How long it can be read what came of an acceptance.
-const KEPT: i64 = 60;
+const KEPT: i64 = 10;
 /// How long an invitation that was just made may not have been heard of.
 const UNHEARD: i64 = 3;
 /// How soon it is looked for again.

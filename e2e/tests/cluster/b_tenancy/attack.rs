@@ -67,6 +67,7 @@ impl World {
     pub fn pod(&self, spec: &str, container: &str) -> String {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: attack, namespace: {}}}\nspec:\n  {spec}\n  \
+             terminationGracePeriodSeconds: 0\n  \
              containers:\n  - name: c\n    image: busybox:1.35\n    command: [sleep, '3600']\n    {container}\n",
             self.namespace
         )

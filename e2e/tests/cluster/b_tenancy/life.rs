@@ -165,7 +165,7 @@ fn a_workload_talks_to_kubernetes_through_front() {
     let namespace = &pia.namespace;
     pia.apply(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {namespace}}}, spec: {{containers: \
-         [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]}}}}"
+         [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}], terminationGracePeriodSeconds: 0}}}}"
     ));
     pia.kubectl(&["wait", "pod", "client", "-n", namespace, "--for=condition=Ready", "--timeout=60s"]).ok();
     let shell = |line: &str| pia.kubectl(&["exec", "-n", namespace, "client", "--", "sh", "-c", line]).ok();
@@ -212,7 +212,7 @@ fn an_invitation_is_accepted_once() {
     });
     let unknown = "there is no such invitation";
     let refused = |person: &Person, token: &str, reason: &str| {
-        // The answer to an earlier attempt is kept for a minute.
+        // The answer to an earlier attempt is kept for some seconds.
         eventually(reason, Duration::from_secs(90), || {
             let said = person.atoll(&["invite", "accept", token]);
             assert_ne!(said.code, Some(0), "{said:?}");

@@ -37,7 +37,7 @@ fn through_a_deployment(spec: &str) -> Said {
     world.developer.apply(&format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: attack, namespace: {namespace}}}\nspec:\n  \
          selector: {{matchLabels: {{app: attack}}}}\n  template:\n    metadata: {{labels: {{app: attack}}}}\n    \
-         spec:\n      {spec}\n      containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]\n"
+         spec:\n      {spec}\n      terminationGracePeriodSeconds: 0\n      containers: [{{name: c, image: 'busybox:1.35', command: [sleep, '3600']}}]\n"
     ));
     let started = Instant::now();
     let said = loop {
