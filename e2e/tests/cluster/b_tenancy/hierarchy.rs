@@ -67,7 +67,7 @@ fn who_is_a_member_above_is_one_below() {
     let words =
         ["patch", "rolebinding", "atoll:developer", "-n", &leaf, "--type=merge", "-p", r#"{"subjects":[]}"#];
     let said = kai.kubectl(&words);
-    assert!(said.err.contains("is kept by Atoll as the workspace says"), "{said:?}");
+    assert!(said.err.contains("the roles of members are given by"), "{said:?}");
     // A move takes away what came from above, and nothing else.
     kai.atoll(&["workspace", "move", "kai-team", "--root"]).ok();
     until("lea has what she has below", false, || may(cluster, "lea", "create", "pods", &leaf));
