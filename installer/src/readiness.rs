@@ -1,5 +1,6 @@
 //! What a cluster still lacks before everything in it is ready, in words.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -23,12 +24,22 @@ pub struct Part {
     pub ready: i32,
     /// How many there should be.
     pub wanted: i32,
+    /// Why others wait for it, though it is ready: a node that takes no more pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Part {
     /// Whether nothing is missing.
     pub fn is_ready(&self) -> bool {
         self.ready >= self.wanted
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({}/{})", self.name, self.ready, self.wanted)?;
+        self.note.iter().try_for_each(|note| write!(out, ": {note}"))
     }
 }
 
@@ -56,7 +67,18 @@ pub async fn parts(client: &Client) -> Result<Vec<Part>> {
 fn of_node(node: &Node) -> Part {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
-    Part { name: format!("Node {}", node.name_any()), ready: i32::from(ready), wanted: 1 }
+    // Kubelet's names for what it runs short of.
+    let short =
+        conditions.into_iter().flatten().find(|c| c.type_.ends_with("Pressure") && c.status == "True");
+    let note = short.map(|c| {
+        let remedy = match c.type_.as_str() {
+            "DiskPressure" => "free space on the disk that holds the cluster's state",
+            "MemoryPressure" => "free memory",
+            _ => "end what has many processes",
+        };
+        format!("{}, takes no new pods: {remedy}", c.type_)
+    });
+    Part { name: format!("Node {}", node.name_any()), ready: i32::from(ready), wanted: 1, note }
 }
 
 /// Whether kubelet started a pod by itself, from a file on its node.
@@ -68,7 +90,7 @@ fn of_pod(pod: &Pod) -> Part {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
     let name = format!("Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-    Part { name, ready: i32::from(ready), wanted: 1 }
+    Part { name, ready: i32::from(ready), wanted: 1, note: None }
 }
 
 fn of_deployment(deployment: &Deployment) -> Part {
@@ -82,6 +104,7 @@ fn of_deployment(deployment: &Deployment) -> Part {
         name: format!("Deployment {}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any()),
         ready: if current { updated } else { 0 },
         wanted,
+        note: None,
     }
 }
 
@@ -93,6 +116,7 @@ fn of_daemon_set(set: &DaemonSet) -> Part {
         name: format!("DaemonSet {}/{}", set.namespace().unwrap_or_default(), set.name_any()),
         ready: if current { updated } else { 0 },
         wanted: status.desired_number_scheduled.max(i32::from(!current)),
+        note: None,
     }
 }
 
@@ -108,15 +132,12 @@ pub async fn wait(client: &Client, nodes: &[String], limit: Duration, progress: 
                 let missing =
                     nodes.iter().filter(|name| !parts.iter().any(|p| p.name == format!("Node {name}")));
                 let mut waiting: Vec<String> = missing.map(|name| format!("Node {name} to appear")).collect();
-                waiting.extend(
-                    parts
-                        .iter()
-                        .filter(|part| !part.is_ready())
-                        .map(|part| format!("{} ({}/{})", part.name, part.ready, part.wanted)),
-                );
+                waiting.extend(parts.iter().filter(|part| !part.is_ready()).map(Part::to_string));
                 if waiting.is_empty() {
                     return Ok(());
                 }
+                let noted = parts.iter().filter(|part| part.is_ready() && part.note.is_some());
+                waiting.extend(noted.map(Part::to_string));
                 last = waiting.join(", ");
                 let ready = parts.iter().filter(|part| part.is_ready()).count() as u64;
                 progress.update(&format!("waiting for {last}"), Some(ready), Some(parts.len() as u64));
@@ -160,6 +181,26 @@ async fn complaint(client: &Client) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_takes_no_pods_says_why() {
+        let node = |pressure: &str| -> Node {
+            serde_json::from_value(serde_json::json!({
+                "metadata": { "name": "n" },
+                "status": { "conditions": [
+                    { "type": "Ready", "status": "True" }, { "type": "DiskPressure", "status": pressure },
+                ] }
+            }))
+            .unwrap()
+        };
+        let well = of_node(&node("False"));
+        assert!(well.is_ready() && well.to_string() == "Node n (1/1)", "{well}");
+        let full = of_node(&node("True"));
+        assert!(
+            full.is_ready() && full.to_string().contains("DiskPressure, takes no new pods: free space"),
+            "{full}"
+        );
+    }
 
     #[test]
     fn numbers_of_an_older_version_do_not_count() {

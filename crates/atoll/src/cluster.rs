@@ -133,7 +133,7 @@ pub fn status(common: &Common, output: Output) -> anyhow::Result<ExitCode> {
     }
     for part in &status.parts {
         let mark = if part.is_ready() { "ready" } else { "waiting" };
-        println!("  {mark:<11} {} {}/{}", part.name, part.ready, part.wanted);
+        println!("  {mark:<11} {part}");
     }
     Ok(code)
 }
