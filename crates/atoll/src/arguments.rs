@@ -438,7 +438,7 @@ pub enum Plan {
         output: Output,
     },
     /// Make a plan, or change what is named of one
-    Set(PlanChanges),
+    Set(Box<PlanChanges>),
     /// Remove a plan that no workspace has
     Delete { plan: String },
 }

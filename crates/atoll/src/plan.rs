@@ -20,7 +20,7 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
         match command {
             Words::List { output } => list(client, output).await,
             Words::Show { plan, output } => show(client, &plan, output).await,
-            Words::Set(changes) => set(client, changes).await,
+            Words::Set(changes) => set(client, *changes).await,
             Words::Delete { plan } => {
                 find(&client, &plan).await?;
                 let plans: Api<Plan> = Api::all(client);
@@ -157,7 +157,7 @@ mod tests {
         };
         let hard = [("pods", "9"), ("secrets", "5")].map(|(name, most)| (name.into(), Quantity(most.into())));
         let mut spec = PlanSpec { hard: hard.into(), ..PlanSpec::default() };
-        change(&mut spec, changes);
+        change(&mut spec, *changes);
         spec
     }
 
