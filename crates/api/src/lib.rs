@@ -20,6 +20,8 @@ pub mod instance;
 #[cfg(feature = "resources")]
 pub mod invitation;
 #[cfg(feature = "resources")]
+pub mod peering;
+#[cfg(feature = "resources")]
 pub mod plan;
 #[cfg(feature = "resources")]
 pub mod quota;
@@ -38,6 +40,8 @@ pub use invitation::{
 #[cfg(feature = "resources")]
 pub use kube::Resource;
 #[cfg(feature = "resources")]
+pub use peering::{Peering, PeeringSpec, PeeringStatus};
+#[cfg(feature = "resources")]
 pub use plan::{Plan, PlanSpec, PlanStatus, PodSecurity};
 #[cfg(feature = "resources")]
 pub use quota::{Measure, Reservation, SharedQuota, SharedQuotaSpec, SharedQuotaStatus};
@@ -48,7 +52,7 @@ pub use workspace::{Member, MemberSpec, Workspace, WorkspaceSpec, WorkspaceStatu
 #[cfg(feature = "resources")]
 /// The definitions of all custom resources, as the API server takes them.
 pub fn definitions()
--> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 8] {
+-> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 9] {
     use kube::CustomResourceExt;
     [
         Account::crd(),
@@ -59,5 +63,6 @@ pub fn definitions()
         Invitation::crd(),
         Acceptance::crd(),
         SharedQuota::crd(),
+        Peering::crd(),
     ]
 }

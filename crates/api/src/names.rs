@@ -39,6 +39,8 @@ pub const DEFAULT_GATEWAY: &str = "gateway";
 /// The classes by which an Ingress names our gateway: our own, which is the
 /// default one, and the one that app templates name.
 pub const INGRESS_CLASSES: [&str; 2] = ["atoll", "nginx"];
+/// The class by which a Gateway names ours.
+pub const GATEWAY_CLASS: &str = "atoll";
 /// The controller name in our IngressClass and GatewayClass.
 pub const GATEWAY_CONTROLLER: &str = "atoll.dev/gateway";
 

@@ -7,6 +7,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{DEFAULT_GATEWAY, GATEWAY_CLASS, INGRESS_CLASSES, SYSTEM_NAMESPACE};
+
 /// What a workspace may use.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -49,6 +51,17 @@ pub struct PlanSpec {
     /// The runtime classes that pods may name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runtime_classes: Vec<String>,
+    /// The ingress classes that Ingresses may name; without it, the cloud's own; `*` is
+    /// any.
+    #[serde(default = "own_ingress_classes", skip_serializing_if = "is_own_ingress_classes")]
+    pub ingress_classes: Vec<String>,
+    /// The gateway classes that Gateways may name; without it, the cloud's own; `*` is any.
+    #[serde(default = "own_gateway_classes", skip_serializing_if = "is_own_gateway_classes")]
+    pub gateway_classes: Vec<String>,
+    /// The Gateways of other namespaces that routes may attach to, as `NAMESPACE/NAME`;
+    /// without it, the cloud's own; `*` is any.
+    #[serde(default = "own_gateways", skip_serializing_if = "is_own_gateways")]
+    pub gateways: Vec<String>,
     /// The labels of nodes by which pods may choose one, besides operating
     /// system, architecture, region and zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,6 +84,36 @@ fn is_anything(names: &Vec<String>) -> bool {
     *names == anything()
 }
 
+fn own_ingress_classes() -> Vec<String> {
+    INGRESS_CLASSES.map(Into::into).into()
+}
+
+// As serde wants it.
+#[allow(clippy::ptr_arg)]
+fn is_own_ingress_classes(names: &Vec<String>) -> bool {
+    *names == own_ingress_classes()
+}
+
+fn own_gateway_classes() -> Vec<String> {
+    vec![GATEWAY_CLASS.into()]
+}
+
+// As serde wants it.
+#[allow(clippy::ptr_arg)]
+fn is_own_gateway_classes(names: &Vec<String>) -> bool {
+    *names == own_gateway_classes()
+}
+
+fn own_gateways() -> Vec<String> {
+    vec![format!("{SYSTEM_NAMESPACE}/{DEFAULT_GATEWAY}")]
+}
+
+// As serde wants it.
+#[allow(clippy::ptr_arg)]
+fn is_own_gateways(names: &Vec<String>) -> bool {
+    *names == own_gateways()
+}
+
 impl Default for PlanSpec {
     fn default() -> Self {
         Self {
@@ -82,6 +125,9 @@ impl Default for PlanSpec {
             storage_classes: anything(),
             priority_classes: Vec::new(),
             runtime_classes: Vec::new(),
+            ingress_classes: own_ingress_classes(),
+            gateway_classes: own_gateway_classes(),
+            gateways: own_gateways(),
             node_labels: Vec::new(),
             tolerations: Vec::new(),
             deletion_days: None,

@@ -63,6 +63,13 @@ pub enum Problem {
     Cycle(Vec<String>),
     /// It would be too far down.
     TooDeep(String),
+    /// What is below it would be: how far, and the field that makes it so.
+    Deepens {
+        /// How many levels would be above the lowest.
+        levels: usize,
+        /// `spec.parent` or `spec.acceptedChildren`.
+        field: &'static str,
+    },
 }
 
 impl Problem {
@@ -72,8 +79,14 @@ impl Problem {
             Self::NotThere { .. } => "ParentMissing",
             Self::NotAccepted { .. } => "NotAccepted",
             Self::Cycle(_) => "Cycle",
-            Self::TooDeep(_) => "TooDeep",
+            Self::TooDeep(_) | Self::Deepens { .. } => "TooDeep",
         }
+    }
+
+    /// Whether nobody can say what is above it, so that nothing which holds there is
+    /// known to hold: the strictest does, and nobody inherits anything.
+    pub const fn is_undecided(&self) -> bool {
+        matches!(self, Self::Cycle(_) | Self::TooDeep(_))
     }
 }
 
@@ -98,6 +111,10 @@ impl fmt::Display for Problem {
             Self::TooDeep(parent) => write!(
                 out,
                 "spec.parent: `{parent}` has as many levels above it as there may be ({LEVELS}): choose another parent"
+            ),
+            Self::Deepens { levels, field } => write!(
+                out,
+                "{field}: what is below would have {levels} levels above it, and there may be {LEVELS}: move what is lowest to another place first"
             ),
         }
     }
@@ -198,6 +215,46 @@ impl Tree {
         named_by.filter(move |child| self.agreed(child) == Ok(Some(name)))
     }
 
+    /// All that was agreed to be above a workspace, the nearest first, however much it
+    /// is: what is above one that is too far down, too.
+    pub fn over<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        let mut seen = BTreeSet::from([name]);
+        let above = |one: &&'a str| self.agreed(one).ok().flatten();
+        std::iter::successors(above(&name), above).take_while(|one| seen.insert(one)).collect()
+    }
+
+    /// Takes over from another tree what names a workspace as its parent, what names
+    /// that, and so on. What is known here stays as it is.
+    pub fn take_below(&mut self, name: &str, from: &Self) {
+        let mut next = vec![name.to_owned()];
+        while let Some(one) = next.pop() {
+            for child in from.named_by.get(&one).into_iter().flatten() {
+                if let Some(node) = from.nodes.get(child).filter(|_| !self.nodes.contains_key(child)) {
+                    self.set(child, node.clone());
+                    next.push(child.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether there is room for all that is below a workspace, which `field` decides.
+    ///
+    /// # Errors
+    /// How far down the lowest would be.
+    pub fn has_room(&self, name: &str, field: &'static str) -> Result<(), Problem> {
+        let mut seen = BTreeSet::from([name]);
+        let mut level = vec![name];
+        let mut levels = self.over(name).len();
+        loop {
+            level = level.iter().flat_map(|one| self.children(one)).filter(|one| seen.insert(one)).collect();
+            match level.is_empty() {
+                true if levels > LEVELS => return Err(Problem::Deepens { levels, field }),
+                true => return Ok(()),
+                false => levels += 1,
+            }
+        }
+    }
+
     /// A workspace and all below it, what is higher first.
     pub fn below(&self, name: &str) -> Vec<String> {
         let mut found = vec![name.to_owned()];
@@ -242,7 +299,8 @@ impl Tree {
 pub fn may_leave(tree: &mut Tree, name: &str, before: Node, after: Node) -> Result<(), String> {
     let owner = after.owner.clone();
     tree.set(name, before);
-    let above: Vec<String> = tree.above(name).map(str::to_owned).collect();
+    // Of one that is too far down as well.
+    let above: Vec<String> = tree.over(name).into_iter().map(str::to_owned).collect();
     tree.set(name, after);
     let still: BTreeSet<&str> = tree.above(name).collect();
     let lost = above.iter().filter(|one| !still.contains(one.as_str()));
@@ -356,6 +414,71 @@ mod tests {
         assert_eq!(tree.above("w100").count(), 100);
         assert_eq!(tree.above("w128").count(), 128);
         assert!(matches!(tree.parent("w129"), Err(Problem::TooDeep(_))));
+    }
+
+    /// `first`, and so many below it, each below the one before.
+    fn chain(tree: &mut Tree, first: &str, below: usize) {
+        let owner = tree.get(first).unwrap().owner.clone();
+        for level in 1..=below {
+            let above = if level == 1 { first.to_owned() } else { format!("{first}{}", level - 1) };
+            tree.set(&format!("{first}{level}"), Node { parent: Some(above), ..Node::of(&owner) });
+        }
+    }
+
+    #[test]
+    fn what_hangs_below_has_to_have_room() {
+        let mut known = tree("a(ada) b(ada) low(bob)<ada/a");
+        chain(&mut known, "a", 60);
+        chain(&mut known, "b", 67);
+        chain(&mut known, "low", 61);
+        let room = |parent: &str, accepted: &[&str]| {
+            // As admission has it: what is above was looked up, what is below is known.
+            let mut tree = Tree::default();
+            for above in known.over(parent).into_iter().chain([parent]) {
+                tree.set(above, known.get(above).unwrap().clone());
+            }
+            let accepted = accepted.iter().map(|child| (*child).to_owned()).collect();
+            tree.set("a", Node { parent: Some(parent.into()), accepted, ..Node::of("ada") });
+            tree.take_below("a", &known);
+            tree.parent("a").map(drop).and_then(|()| tree.has_room("a", "spec.parent"))
+        };
+        let deepens = |levels| Err(Problem::Deepens { levels, field: "spec.parent" });
+        assert_eq!(room("b66", &[]), Ok(()));
+        assert_eq!(room("b67", &[]), Ok(()));
+        // What isn't accepted isn't below, and what is counts.
+        assert_eq!(room("b65", &["bob/low"]), Ok(()));
+        assert_eq!(room("b66", &["bob/low"]), deepens(129));
+        assert_eq!(room("b67", &["bob/low"]), deepens(130));
+        let told = room("b67", &["bob/low"]).unwrap_err().to_string();
+        assert!(told.starts_with("spec.parent: what is below would have 130 levels above it"), "{told}");
+    }
+
+    #[test]
+    fn who_is_too_far_down_has_nobody_from_above_and_all_that_is_over_it() {
+        let mut tree = tree("root(ada)");
+        chain(&mut tree, "root", 130);
+        let members = [("root", "bob", Role::Viewer)];
+        assert_eq!(line(&tree, "root128", &members), "ada:manager bob:viewer ");
+        assert_eq!(line(&tree, "root129", &members), "");
+        assert!(tree.parent("root129").unwrap_err().is_undecided());
+        assert_eq!(tree.over("root130").len(), 130);
+        assert_eq!(tree.over("root130").last(), Some(&"root"));
+        // It isn't let go by being there.
+        tree.set("root", Node { accepted: ["bob/root1".into()].into(), ..Node::of("ada") });
+        tree.set("root1", Node { parent: Some("ada/root".into()), ..Node::of("bob") });
+        chain(&mut tree, "root1", 129);
+        let before = tree.get("root1129").unwrap().clone();
+        assert!(tree.parent("root1129").is_err());
+        assert_eq!(may_leave(&mut tree, "root1129", before, Node::of("bob")), Err("ada/root".into()));
+    }
+
+    #[test]
+    fn a_ring_has_an_end() {
+        let ring = tree("a(ada)<c b(ada)<a c(ada)<b d(ada)<a");
+        assert_eq!(ring.over("d"), ["a", "c", "b"]);
+        assert_eq!(ring.over("a"), ["c", "b"]);
+        assert_eq!(ring.has_room("a", "spec.parent"), Ok(()));
+        assert!(ring.parent("d").unwrap_err().is_undecided());
     }
 
     #[test]

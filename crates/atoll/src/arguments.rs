@@ -106,6 +106,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Invite,
     },
+    /// Let the pods of two workspaces talk, when both agree
+    Peering {
+        #[command(subcommand)]
+        command: crate::peering::Words,
+    },
     /// What several workspaces may use together
     Quota {
         #[command(subcommand)]
@@ -433,7 +438,7 @@ pub enum Plan {
         output: Output,
     },
     /// Make a plan, or change what is named of one
-    Set(PlanChanges),
+    Set(Box<PlanChanges>),
     /// Remove a plan that no workspace has
     Delete { plan: String },
 }
@@ -454,6 +459,15 @@ pub struct PlanChanges {
     /// The storage classes; `*` is any
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     pub storage_classes: Option<Vec<String>>,
+    /// The ingress classes; `*` is any
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub ingress_classes: Option<Vec<String>>,
+    /// The gateway classes; `*` is any
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub gateway_classes: Option<Vec<String>>,
+    /// The Gateways of other namespaces that routes may attach to; `*` is any
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub gateways: Option<Vec<String>>,
     /// The priority classes
     #[arg(long, value_name = "CLASS", value_delimiter = ',')]
     pub priority_classes: Option<Vec<String>>,

@@ -16,6 +16,7 @@ mod invite;
 mod login;
 mod member;
 mod packages;
+mod peering;
 mod plan;
 mod quota;
 mod server;
@@ -81,6 +82,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Workspace { command } => workspace::run(&common, command),
         Command::Member { command } => member::run(&common, command),
         Command::Invite { command } => invite::run(&common, command),
+        Command::Peering { command } => peering::run(&common, command),
         Command::Plan { command } => plan::run(&common, command),
         Command::Quota { command } => quota::run(&common, command),
         Command::Usage { of } => workspace::usage(&common, &of.workspace, of.account.as_deref(), of.output),

@@ -21,7 +21,7 @@ pub fn run(common: &Common, command: Words) -> anyhow::Result<ExitCode> {
         match command {
             Words::List { output } => list(client, output).await,
             Words::Show { plan, output } => show(client, &plan, output).await,
-            Words::Set(changes) => set(client, changes).await,
+            Words::Set(changes) => set(client, *changes).await,
             Words::Delete { plan } => {
                 find(&client, &plan).await?;
                 let plans: Api<Plan> = Api::all(client);
@@ -83,6 +83,9 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     println!("{:<24} {}", "pod security", plan.spec.pod_security.name());
     line("registries", &plan.spec.registries);
     line("storage classes", &plan.spec.storage_classes);
+    line("ingress classes", &plan.spec.ingress_classes);
+    line("gateway classes", &plan.spec.gateway_classes);
+    line("gateways", &plan.spec.gateways);
     line("priority classes", &plan.spec.priority_classes);
     line("runtime classes", &plan.spec.runtime_classes);
     line("node labels", &plan.spec.node_labels);
@@ -132,6 +135,9 @@ fn change(spec: &mut PlanSpec, changes: PlanChanges) {
     for (named, kept) in [
         (changes.registries, &mut spec.registries),
         (changes.storage_classes, &mut spec.storage_classes),
+        (changes.ingress_classes, &mut spec.ingress_classes),
+        (changes.gateway_classes, &mut spec.gateway_classes),
+        (changes.gateways, &mut spec.gateways),
         (changes.priority_classes, &mut spec.priority_classes),
         (changes.runtime_classes, &mut spec.runtime_classes),
         (changes.node_labels, &mut spec.node_labels),
@@ -157,7 +163,7 @@ mod tests {
         };
         let hard = [("pods", "9"), ("secrets", "5")].map(|(name, most)| (name.into(), Quantity(most.into())));
         let mut spec = PlanSpec { hard: hard.into(), ..PlanSpec::default() };
-        change(&mut spec, changes);
+        change(&mut spec, *changes);
         spec
     }
 
@@ -173,5 +179,10 @@ mod tests {
         assert_eq!(spec.pod_security, PodSecurity::Baseline);
         assert_eq!(spec.storage_classes, same.storage_classes);
         assert!(changed("--registries=").registries.is_empty());
+        assert_eq!(spec.ingress_classes, ["atoll", "nginx"]);
+        let doors = changed("--ingress-classes= --gateway-classes=* --gateways a/b,c/d");
+        assert!(doors.ingress_classes.is_empty());
+        assert_eq!(doors.gateway_classes, ["*"]);
+        assert_eq!(doors.gateways, ["a/b", "c/d"]);
     }
 }

@@ -9,7 +9,7 @@
 mod lookup;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use anyhow::Context;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use front::certificate::Shown;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -27,15 +28,16 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rustls::ServerConfig;
 use serde_json::Value;
-use tenancy::admission::{self, Front, Question, Review};
+use tenancy::admission::{self, Front, Question};
 use tenancy::quota::charge::Interest;
 use tenancy::quota::gate::{self, Gate};
 use tenancy::reference;
+use tenancy::review::Review;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificate::Certificate;
+use lookup::Lookup;
 
 /// The largest question: an object of Kubernetes' largest size, twice, and more.
 const LARGEST: usize = 8 << 20;
@@ -69,16 +71,19 @@ pub async fn run(
         port: port.parse().context("--front is HOST:PORT")?,
         authority: tenancy::desired::AUTHORITY.into(),
     };
-    let path = arguments.certificate.join("ca.crt");
-    let authority = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let Certificate { chain, key, .. } = Certificate::load(&arguments.certificate)?;
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let authority = arguments.certificate.join("ca.crt");
+    read_authority(&authority)?;
+    let shown = Shown::new(front::Files {
+        chain: arguments.certificate.join("tls.crt"),
+        key: arguments.certificate.join("tls.key"),
+    })?;
+    let acceptor = acceptor(shown.clone());
     let bind = |address: SocketAddr| async move {
         TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
     };
     let (https, admin) = (bind(arguments.https).await?, bind(arguments.admin).await?);
     let (gate, watching) = gate::new(client.clone());
+    let (lookup, looking) = Lookup::new(client.clone());
     let router = Router::new()
         .route(admission::PODS, post(async |state, review| ask(state, review, Question::Pods)))
         .route(admission::SUSPENDED, post(async |state, review| ask(state, review, Question::Suspended)))
@@ -86,7 +91,7 @@ pub async fn run(
         .route(reference::PARENT, post(lookup::parent))
         .route(reference::LEAVING, post(lookup::leaving))
         .route(reference::MEMBER, post(lookup::member))
-        .with_state(client.clone())
+        .with_state(lookup)
         .route(gate::PATH, post(ask_for_room))
         .with_state(gate.clone())
         .layer(DefaultBodyLimit::max(LARGEST));
@@ -96,8 +101,19 @@ pub async fn run(
         result = serve(https, &acceptor, &router) => result,
         result = axum::serve(admin, ready) => result.context("serving readiness"),
         () = watching => anyhow::bail!("the watch of shared quotas ended: the process has to start again"),
+        () = looking => anyhow::bail!("the watch of workspaces ended: the process has to start again"),
+        () = shown.keep_fresh() => anyhow::bail!("nobody looks after the certificate: the process has to start again"),
         result = keep_registered(client, &authority, gate.interest()) => result,
     }
+}
+
+fn read_authority(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Greets with the certificate as it is when somebody comes.
+fn acceptor(shown: Arc<Shown>) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_cert_resolver(shown)))
 }
 
 fn ask(State(front): State<Arc<Front>>, Json(review): Json<Review>, question: Question) -> Json<Value> {
@@ -123,24 +139,26 @@ async fn serve(listener: TcpListener, acceptor: &TlsAcceptor, router: &Router) -
     }
 }
 
-async fn ask_for_room(State(gate): State<Arc<Gate>>, Json(review): Json<gate::Review>) -> Json<Value> {
+async fn ask_for_room(State(gate): State<Arc<Gate>>, Json(review): Json<Review>) -> Json<Value> {
     Json(gate.answer(&review).await)
 }
 
 /// Registers, and looks now and then whether it still is; ends only with an error.
 async fn keep_registered(
     client: Client,
-    authority: &str,
+    authority: &Path,
     mut interest: watch::Receiver<Interest>,
 ) -> anyhow::Result<()> {
     let changing: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let refusing: Api<ValidatingWebhookConfiguration> = Api::all(client);
-    let changes = Patch::Apply(admission::registration(authority));
-    let lookups = Patch::Apply(reference::registration(authority));
     let parameters = PatchParams::apply("atoll-admission").force();
     let mut told = false;
     loop {
-        let quotas = Patch::Apply(gate::registration(authority, &interest.borrow_and_update()));
+        // It may be renewed as well.
+        let authority = read_authority(authority)?;
+        let changes = Patch::Apply(admission::registration(&authority));
+        let lookups = Patch::Apply(reference::registration(&authority));
+        let quotas = Patch::Apply(gate::registration(&authority, &interest.borrow_and_update()));
         let registered = async {
             changing.patch(admission::NAME, &parameters, &changes).await?;
             refusing.patch(admission::NAME, &parameters, &lookups).await?;
@@ -159,5 +177,60 @@ async fn keep_registered(
         if let Ok(Err(_)) = tokio::time::timeout(pause, interest.changed()).await {
             anyhow::bail!("nobody tells of shared quotas any more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::net::TcpStream;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// Writes a new certificate, and says what a client has to believe.
+    fn renew(files: &front::Files) -> CertificateDer<'static> {
+        let made = rcgen::generate_simple_self_signed(["admission.test".to_owned()]).unwrap();
+        std::fs::write(&files.chain, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap()
+    }
+
+    async fn greets(address: SocketAddr, believed: &CertificateDer<'static>) -> bool {
+        let mut roots = RootCertStore::empty();
+        roots.add(believed.clone()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("admission.test").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_shown_by_a_server_that_runs() {
+        // Another test may have chosen it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = std::env::temp_dir().join(format!("atoll-admission-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = front::Files { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let first = renew(&files);
+        let shown = Shown::new(files.clone()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, router) = (acceptor(shown.clone()), Router::new());
+        let server = tokio::spawn(async move { serve(listener, &acceptor, &router).await });
+        assert!(greets(address, &first).await);
+        let second = renew(&files);
+        assert!(!greets(address, &second).await, "nobody has looked yet");
+        shown.reload();
+        assert!(greets(address, &second).await);
+        assert!(!greets(address, &first).await);
+        // Half written, the one before goes on.
+        std::fs::write(&files.key, "").unwrap();
+        shown.reload();
+        assert!(greets(address, &second).await);
+        server.abort();
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

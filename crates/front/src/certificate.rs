@@ -1,4 +1,4 @@
-//! The certificate front shows, from two files that somebody else renews.
+//! The certificate a server shows, from two files that somebody else renews.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,12 +50,16 @@ impl Files {
 
 /// The certificate that is shown now.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub struct Shown {
     files: Files,
     pair: ArcSwap<CertifiedKey>,
 }
 
 impl Shown {
+    /// Reads it for the first time.
+    ///
+    /// # Errors
+    /// Which of the two files can't be used.
     pub fn new(files: Files) -> Result<Arc<Self>, Error> {
         let pair = ArcSwap::from_pointee(files.load()?);
         Ok(Arc::new(Self { files, pair }))
@@ -69,15 +73,16 @@ impl Shown {
         }
     }
 
+    /// Reads it again.
     pub fn reload(&self) {
         match self.files.load() {
             Ok(pair) if pair.cert != self.pair.load().cert => {
                 self.pair.store(Arc::new(pair));
-                tracing::info!("front's certificate was renewed");
+                tracing::info!(path = %self.files.chain.display(), "the certificate was renewed");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "front's certificate can't be renewed; the old one goes on");
+                tracing::error!(%error, "the certificate can't be renewed; the old one goes on");
             }
         }
     }

@@ -23,7 +23,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap};
 use aya_ebpf::programs::TcContext;
 
-use crate::kernel::{Address, Class, Counters, Direction, Flow, OpenPort, PodRecord};
+use crate::kernel::{Address, Class, Counters, Direction, Flow, Grant, OpenPort, PodRecord};
 use crate::packet::{Packet, Read};
 use crate::policy::{Peer, Range, Rule, Transport};
 
@@ -46,6 +46,9 @@ static RANGES: LpmTrie<Address, u32> = LpmTrie::pinned(32768, 0);
 /// Ports of system pods that tenants may reach.
 #[map(name = "open_ports")]
 static OPEN_PORTS: HashMap<OpenPort, u8> = HashMap::pinned(16384, BPF_F_NO_PREALLOC);
+/// What workspaces let each other reach.
+#[map(name = "grants")]
+static GRANTS: HashMap<Grant, u8> = HashMap::pinned(65536, BPF_F_NO_PREALLOC);
 /// When a tenant's pod was last asked by a datagram, in nanoseconds.
 #[map(name = "flows")]
 static FLOWS: LruHashMap<Flow, u64> = LruHashMap::pinned(16384, 0);
@@ -98,13 +101,17 @@ fn handle(ctx: &TcContext, direction: Direction) -> i32 {
 
 #[inline(always)]
 fn judge(ctx: &TcContext, pod: &PodRecord, packet: &Packet, direction: Direction) -> Class {
+    let other = peer(match direction {
+        Direction::Sent => &packet.destination,
+        Direction::Received => &packet.source,
+    });
     let rule = match direction {
         Direction::Sent => {
             let own = packet.source == pod.v4 || packet.source == pod.v6;
             if packet.neighbour {
                 return if (own || packet::is_link_local(&packet.source) || packet.source == [0; 4])
                     && (packet::is_on_link(&packet.destination)
-                        || matches!(peer(&packet.destination).range, Range::Node))
+                        || matches!(other.range, Range::Node))
                 {
                     Class::Node
                 } else {
@@ -116,13 +123,13 @@ fn judge(ctx: &TcContext, pod: &PodRecord, packet: &Packet, direction: Direction
             if !own || packet.options {
                 return Class::Dropped;
             }
-            policy::from_pod(pod.identity, peer(&packet.destination))
+            policy::from_pod(pod.identity, other)
         }
         Direction::Received => {
             if packet.neighbour {
                 return Class::Node;
             }
-            policy::to_pod(pod.identity, peer(&packet.source))
+            policy::to_pod(pod.identity, other)
         }
     };
     match rule {
@@ -141,7 +148,38 @@ fn judge(ctx: &TcContext, pod: &PodRecord, packet: &Packet, direction: Direction
             Some(transport) if policy::is_answer(&transport) || may_open(packet, &transport) => class,
             _ => Class::Dropped,
         },
+        Rule::Granted(class) => {
+            let (from, to) = match direction {
+                Direction::Sent => (pod.identity, other.identity),
+                Direction::Received => (other.identity, pod.identity),
+            };
+            match packet.transport(ctx) {
+                Some(transport) if is_granted(packet, &transport, from, to) => class,
+                _ => Class::Dropped,
+            }
+        }
     }
+}
+
+/// Whether one workspace's packet goes where another lets it, or answers what came from
+/// there. It is asked of every packet: what is taken back ends at once.
+#[inline(always)]
+fn is_granted(packet: &Packet, transport: &Transport, from: u64, to: u64) -> bool {
+    let Transport { protocol, source_port, destination_port, .. } = *transport;
+    if has_grant(policy::grants(from, to, packet.destination, destination_port, protocol)) {
+        if protocol == policy::UDP {
+            remember(packet, transport);
+        }
+        return true;
+    }
+    (policy::is_answer(transport) || (protocol == policy::UDP && was_asked(packet, transport)))
+        && has_grant(policy::grants(to, from, packet.source, source_port, protocol))
+}
+
+#[inline(always)]
+fn has_grant(grants: [Grant; 2]) -> bool {
+    let [one, all] = grants;
+    GRANTS.get_ptr(one).is_some() || GRANTS.get_ptr(all).is_some()
 }
 
 #[inline(always)]
@@ -187,9 +225,12 @@ fn may_open(packet: &Packet, transport: &Transport) -> bool {
     if OPEN_PORTS.get_ptr(port).is_some() {
         return true;
     }
-    if transport.protocol != policy::UDP {
-        return false;
-    }
+    transport.protocol == policy::UDP && was_asked(packet, transport)
+}
+
+/// Whether a tenant's datagram answers one.
+#[inline(always)]
+fn was_asked(packet: &Packet, transport: &Transport) -> bool {
     let flow = Flow {
         tenant: packet.source,
         asker: packet.destination,

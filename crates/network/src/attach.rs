@@ -42,7 +42,7 @@ impl Program {
             .load(&self.object)
             .map_err(|error| self.error(&error))?;
         for (name, ..) in PROGRAMS {
-            self.program(&mut ebpf, name)?.load().map_err(|error| self.error(&error))?;
+            load(self.program(&mut ebpf, name)?).map_err(|error| self.error(&error))?;
         }
         Ok(ebpf)
     }
@@ -118,6 +118,18 @@ impl Program {
         }
         Ok(())
     }
+}
+
+/// The kernel stops reading a program when its caller is wanted elsewhere, and then wants
+/// to be asked again.
+fn load(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    for _ in 0..10 {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+    program.load()
 }
 
 fn pin(pins: &Pins, slot: u32, interface: &str, end: &str) -> PathBuf {

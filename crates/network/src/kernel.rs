@@ -80,7 +80,7 @@ pub enum Direction {
 pub enum Class {
     /// With a pod of the same workspace.
     Workspace = 0,
-    /// With the cluster's own pods, or by a service's address.
+    /// With the cluster's own pods, with peers, or by a service's address.
     Cluster = 1,
     /// With the rest of the world.
     Internet = 2,
@@ -102,8 +102,27 @@ pub struct OpenPort {
     pub protocol: u16,
 }
 
-/// A datagram that a system pod or a node sent to a tenant's pod, which so may
-/// answer.
+/// That the pods of one workspace may reach a port of a pod of another one. Both are
+/// named: an address that is given to somebody else opens nothing there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Grant {
+    /// Who may reach it.
+    pub from: u64,
+    /// Whose it is.
+    pub to: u64,
+    /// The pod's.
+    pub address: Address,
+    /// Its number; 0 together with no protocol is all that there is.
+    pub port: u16,
+    /// IP's number of the protocol.
+    pub protocol: u16,
+    /// Keeps the whole at a multiple of eight.
+    pub reserved: u32,
+}
+
+/// A datagram that a system pod, a node or a peer sent to a tenant's pod, which so
+/// may answer.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Flow {

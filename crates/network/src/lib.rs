@@ -22,7 +22,7 @@ pub mod record;
 pub use error::Error;
 pub use kernel::{Class, Counter, Direction};
 pub use node::{Config, Node, remove_all};
-pub use plan::{DesiredState, NodeState, Owner, PodState, Protocol};
+pub use plan::{DesiredState, Granted, NodeState, Owner, PodState, Protocol};
 pub use record::{Counts, Reading};
 
 /// What this crate's functions return.

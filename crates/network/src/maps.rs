@@ -11,7 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::error::{Doing, one_line};
-use crate::kernel::{Address, Counter, Counters, LAYOUT, OpenPort, PodRecord};
+use crate::kernel::{Address, Counter, Counters, Grant, LAYOUT, OpenPort, PodRecord};
 use crate::plan::{Difference, Tables};
 use crate::policy::Range;
 use crate::record::{Counts, LocalPod, namespace_key, string};
@@ -27,6 +27,9 @@ unsafe impl aya::Pod for Counter {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl aya::Pod for OpenPort {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl aya::Pod for Grant {}
 
 /// The folder of all our pins, below the bpffs root.
 const FOLDER: &str = "atoll";
@@ -102,6 +105,7 @@ pub struct Maps {
     addresses: HashMap<MapData, Address, u64>,
     ranges: LpmTrie<MapData, Address, u32>,
     open_ports: HashMap<MapData, OpenPort, u8>,
+    grants: HashMap<MapData, Grant, u8>,
     namespaces: HashMap<MapData, [u8; 64], u64>,
     epoch: Array<MapData, [u8; 16]>,
 }
@@ -127,6 +131,7 @@ impl Maps {
             addresses: map(pins, "addresses")?,
             ranges: map(pins, "ranges")?,
             open_ports: map(pins, "open_ports")?,
+            grants: map(pins, "grants")?,
             namespaces: map(pins, "namespaces")?,
             epoch: map(pins, "epoch")?,
         })
@@ -215,6 +220,9 @@ impl Maps {
         for port in self.open_ports.keys() {
             tables.open_ports.insert(port.on("open_ports")?);
         }
+        for grant in self.grants.keys() {
+            tables.grants.insert(grant.on("grants")?);
+        }
         for entry in self.namespaces.iter() {
             let (namespace, identity) = entry.on("namespaces")?;
             tables.namespaces.insert(string(&namespace), identity);
@@ -232,6 +240,10 @@ impl Maps {
 
         for port in old.open_ports.difference(&new.open_ports) {
             absent_is_well(self.open_ports.remove(port)).on("open_ports")?;
+            changed += 1;
+        }
+        for grant in old.grants.difference(&new.grants) {
+            absent_is_well(self.grants.remove(grant)).on("grants")?;
             changed += 1;
         }
         // An address without a range is the internet's.
@@ -256,6 +268,10 @@ impl Maps {
         }
         for (namespace, identity) in namespaces.put {
             self.namespaces.insert(namespace_key(&namespace)?, identity, 0).on("namespaces")?;
+        }
+        for grant in new.grants.difference(&old.grants) {
+            self.grants.insert(grant, 1, 0).on("grants")?;
+            changed += 1;
         }
         Ok(changed)
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::address;
-use crate::kernel::{Address, OpenPort, SYSTEM, UNKNOWN};
+use crate::kernel::{Address, Grant, OpenPort, SYSTEM, UNKNOWN};
 use crate::policy::Range;
 use crate::record::LocalPod;
 
@@ -20,6 +20,16 @@ pub enum Owner {
     /// A workspace's, by a name that no other workspace ever has: its
     /// namespace's name, which ends in letters that nobody chooses.
     Workspace(String),
+}
+
+impl Protocol {
+    /// IP's number of it.
+    const fn number(self) -> u16 {
+        match self {
+            Self::Tcp => crate::policy::TCP as u16,
+            Self::Udp => crate::policy::UDP as u16,
+        }
+    }
 }
 
 impl Owner {
@@ -57,6 +67,17 @@ pub struct PodState {
     pub addresses: Vec<IpAddr>,
     /// Which of its ports tenants may reach; heeded for system pods only.
     pub open: Vec<(Protocol, u16)>,
+    /// What pods of other workspaces may reach; heeded for workspaces' pods only.
+    pub granted: Vec<Granted>,
+}
+
+/// What the pods of another workspace may reach of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The other workspace's namespace.
+    pub from: String,
+    /// The port; without one, all that there is.
+    pub port: Option<(Protocol, u16)>,
 }
 
 /// A node of the cluster.
@@ -104,6 +125,11 @@ const RESERVED: [&str; 9] = [
 /// The clouds' metadata service by IPv6.
 const RESERVED_HOSTS: [&str; 1] = ["fd00:ec2::254"];
 
+/// How many entries one workspace's pods may take in the table of grants, so that nobody
+/// fills it alone; and how many there is room for.
+const MOST_GRANTS: usize = 4096;
+const ALL_GRANTS: usize = 65536;
+
 /// The content of the kernel's tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -113,6 +139,8 @@ pub struct Tables {
     pub ranges: BTreeMap<(u32, Address), Range>,
     /// Ports that tenants may reach.
     pub open_ports: BTreeSet<OpenPort>,
+    /// What workspaces let each other reach.
+    pub grants: BTreeSet<Grant>,
     /// Identities of namespaces.
     pub namespaces: BTreeMap<String, u64>,
 }
@@ -157,15 +185,41 @@ pub fn plan(state: &DesiredState, local: &[LocalPod]) -> Tables {
                 tables.open_ports.extend(pod.open.iter().map(|(protocol, port)| OpenPort {
                     address,
                     port: *port,
-                    protocol: match protocol {
-                        Protocol::Tcp => u16::from(crate::policy::TCP),
-                        Protocol::Udp => u16::from(crate::policy::UDP),
-                    },
+                    protocol: protocol.number(),
                 }));
             }
         }
     }
+    plan_grants(state, &mut tables);
     tables
+}
+
+/// Of workspaces alone: nobody opens anything of the cluster's own.
+fn plan_grants(state: &DesiredState, tables: &mut Tables) {
+    let workspace =
+        |namespace: &str| Some(identity_of(state, namespace)).filter(|identity| *identity > SYSTEM);
+    let mut left: BTreeMap<u64, usize> = BTreeMap::new();
+    for pod in state.pods.iter().filter(|pod| !pod.granted.is_empty()) {
+        let Some(to) = workspace(&pod.namespace) else { continue };
+        for (ip, granted) in pod.addresses.iter().flat_map(|ip| pod.granted.iter().map(move |one| (ip, one)))
+        {
+            let address = address::key(*ip);
+            let Some(from) = workspace(&granted.from) else { continue };
+            // Whose address it is has to be settled.
+            if from == to || tables.addresses.get(&address) != Some(&to) {
+                continue;
+            }
+            let (protocol, port) = granted.port.map_or((0, 0), |(protocol, port)| (protocol.number(), port));
+            let left = left.entry(to).or_insert(MOST_GRANTS);
+            if *left == 0 || tables.grants.len() == ALL_GRANTS {
+                tracing::warn!(namespace = pod.namespace, "it opens more to peers than there is room for");
+                break;
+            }
+            if tables.grants.insert(Grant { from, to, address, port, protocol, reserved: 0 }) {
+                *left -= 1;
+            }
+        }
+    }
 }
 
 /// Who a pod of that namespace is.

@@ -10,7 +10,12 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn pod(namespace: &str, address: &str) -> PodState {
-    PodState { namespace: namespace.into(), addresses: vec![ip(address)], open: vec![(Protocol::Tcp, 443)] }
+    PodState {
+        namespace: namespace.into(),
+        addresses: vec![ip(address)],
+        open: vec![(Protocol::Tcp, 443)],
+        granted: Vec::new(),
+    }
 }
 
 fn local(namespace: &str, address: &str) -> LocalPod {
@@ -174,4 +179,46 @@ fn one_pod_more_is_one_entry_more() {
     let after = plan(&state, &[]);
     assert_eq!(Difference::between(&before.addresses, &after.addresses).len(), 1);
     assert!(Difference::between(&before.ranges, &after.ranges).is_empty());
+}
+
+/// What is granted, as `from>to address protocol/port`.
+fn grants(state: &DesiredState) -> Vec<String> {
+    let names: BTreeMap<u64, &str> =
+        state.namespaces.iter().map(|(name, owner)| (owner.identity(), name.as_str())).collect();
+    let grants = plan(state, &[]).grants;
+    let text = |one: &Grant| {
+        let address = address::address(one.address).unwrap();
+        format!("{}>{} {address} {}/{}", names[&one.from], names[&one.to], one.protocol, one.port)
+    };
+    grants.iter().map(text).collect()
+}
+
+#[test]
+fn workspaces_grant_what_is_theirs_to_workspaces() {
+    let granted = |from: &str, port| Granted { from: from.into(), port };
+    let mut state = state();
+    state.pods[1].granted = vec![granted("red", Some((Protocol::Tcp, 80))), granted("red", None)];
+    let mut found = grants(&state);
+    found.sort();
+    assert_eq!(found, ["red>blue 10.244.1.6 0/0", "red>blue 10.244.1.6 6/80"]);
+    // Nothing of the cluster's own, nothing to it, nothing to who isn't known or is the same.
+    state.pods[1].granted = ["kube-system", "nobody", "blue"].map(|from| granted(from, None)).into();
+    state.pods[2].granted = vec![granted("red", None)];
+    assert_eq!(grants(&state), [""; 0]);
+    // An address that two claim.
+    state.pods[1].granted = vec![granted("red", None)];
+    assert_eq!(grants(&state).len(), 1);
+    state.pods.push(pod("red", "10.244.1.6"));
+    assert_eq!(grants(&state), [""; 0]);
+}
+
+#[test]
+fn nobody_fills_the_table_of_grants_alone() {
+    let mut state = state();
+    let port = |port| Granted { from: "red".into(), port: Some((Protocol::Udp, port)) };
+    state.pods[1].granted = (1..=5000).map(port).collect();
+    state.pods[0].granted = vec![Granted { from: "blue".into(), port: None }];
+    let found = grants(&state);
+    assert_eq!(found.len(), MOST_GRANTS + 1);
+    assert!(found.contains(&"blue>red 10.244.0.5 0/0".to_owned()));
 }

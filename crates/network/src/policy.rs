@@ -5,7 +5,7 @@
 //! twice: where it leaves its pod and where it enters the other. Both must
 //! agree, so one node's stale table alone opens nothing.
 
-use crate::kernel::{Class, SYSTEM, UNKNOWN};
+use crate::kernel::{Address, Class, Grant, SYSTEM, UNKNOWN};
 
 /// What the other end's address is. Both fields always hold something: of a
 /// value that is set in one case only, the kernel's verifier can't see that it
@@ -76,6 +76,9 @@ pub enum Rule {
     /// It passes as an answer ([`is_answer`], or to a datagram that asked), or
     /// to an open port.
     Limited(Class),
+    /// It passes if the receiver's workspace lets the sender's reach that port, or as an
+    /// answer to what it lets.
+    Granted(Class),
 }
 
 /// What becomes of a packet that a pod sends to `peer`.
@@ -90,7 +93,8 @@ pub const fn from_pod(own: u64, peer: Peer) -> Rule {
         (SYSTEM, Range::Node) => Rule::Pass(Class::Node),
         (_, Range::Pod) if peer.identity == own => Rule::Pass(Class::Workspace),
         (_, Range::Pod) if peer.identity == SYSTEM => Rule::Limited(Class::Cluster),
-        (_, Range::Pod) => Rule::Drop,
+        (_, Range::Pod) if peer.identity == UNKNOWN => Rule::Drop,
+        (_, Range::Pod) => Rule::Granted(Class::Cluster),
         (_, Range::Internet) => Rule::Pass(Class::Internet),
         // Which pod it reaches is not known yet: that pod's program decides, and
         // it sees the sender's own address.
@@ -111,7 +115,7 @@ pub const fn to_pod(own: u64, peer: Peer) -> Rule {
         (SYSTEM, Range::Pod) => Rule::Limited(Class::Cluster),
         (_, Range::Pod) if peer.identity == SYSTEM => Rule::Ask(Class::Cluster),
         (_, Range::Pod) if peer.identity == own => Rule::Pass(Class::Workspace),
-        (_, Range::Pod) => Rule::Drop,
+        (_, Range::Pod) => Rule::Granted(Class::Cluster),
         (_, Range::Internet) => Rule::Pass(Class::Internet),
         // A service's address is a source only where the node put it back into
         // an answer: pods can't send from it.
@@ -123,6 +127,14 @@ pub const fn to_pod(own: u64, peer: Peer) -> Rule {
         (SYSTEM, Range::Reserved) => Rule::Pass(Class::Internet),
         (_, Range::Vacant | Range::Reserved) => Rule::Drop,
     }
+}
+
+/// The grants by which a packet from one workspace's pod to another's may pass: its own
+/// port's, and the one for all that there is.
+#[inline(always)]
+pub const fn grants(from: u64, to: u64, address: Address, port: u16, protocol: u8) -> [Grant; 2] {
+    let one = Grant { from, to, address, port, protocol: protocol as u16, reserved: 0 };
+    [one, Grant { port: 0, protocol: 0, ..one }]
 }
 
 /// What is read of a packet's transport header.

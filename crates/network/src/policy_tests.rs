@@ -32,7 +32,7 @@ fn a_tenant_sends_to_its_own_and_to_the_world() {
             Rule::Drop,
             Rule::Limited(Cluster),
             Rule::Pass(Workspace),
-            Rule::Drop,
+            Rule::Granted(Cluster),
             Rule::Pass(Internet),
             Rule::Drop,
             Rule::Pass(Cluster),
@@ -51,7 +51,7 @@ fn a_tenant_hears_its_own_the_system_and_the_world() {
             Rule::Drop,
             Rule::Ask(Cluster),
             Rule::Pass(Workspace),
-            Rule::Drop,
+            Rule::Granted(Cluster),
             Rule::Pass(Internet),
             Rule::Drop,
             Rule::Pass(Cluster),
@@ -98,10 +98,19 @@ fn an_unknown_pod_talks_to_nobody() {
 }
 
 #[test]
-fn what_is_said_between_workspaces_is_refused_at_both_ends() {
+fn what_is_said_between_workspaces_takes_a_grant_at_both_ends() {
     for rules in [from_pod, to_pod] {
-        assert_eq!(rules(OWN, Peer::pod(OTHER)), Rule::Drop);
+        assert_eq!(rules(OWN, Peer::pod(OTHER)), Rule::Granted(Cluster));
     }
+}
+
+#[test]
+fn a_grant_names_both_workspaces_the_pod_and_the_port() {
+    let [own, all] = grants(OWN, OTHER, [1, 2, 3, 4], 80, TCP);
+    let wanted = Grant { from: OWN, to: OTHER, address: [1, 2, 3, 4], port: 80, protocol: 6, reserved: 0 };
+    assert_eq!(own, wanted);
+    assert_eq!(all, Grant { port: 0, protocol: 0, ..wanted });
+    assert_eq!(size_of::<Grant>(), 40);
 }
 
 #[test]

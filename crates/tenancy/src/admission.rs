@@ -5,8 +5,9 @@
 //! nothing has to be looked up here.
 
 use api::names::SUSPENDED_GATE;
-use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::review::{self, Review};
 
 /// The path of what is asked about every pod of a workspace.
 pub const PODS: &str = "/pods";
@@ -26,19 +27,6 @@ pub struct Front {
 
 /// The ConfigMap by which Kubernetes gives pods the authority of its own API.
 const KUBERNETES_AUTHORITY: &str = "kube-root-ca.crt";
-
-/// What the API server asks.
-#[derive(Debug, Deserialize)]
-pub struct Review {
-    request: Request,
-}
-
-#[derive(Debug, Deserialize)]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    object: Value,
-}
 
 /// Which question it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +49,7 @@ pub fn answer(review: &Review, question: Question, front: &Front) -> Value {
         }
         Question::Suspended => wait(pod),
     };
-    let mut response = json!({ "uid": review.request.uid, "allowed": true });
-    if !changes.is_empty() {
-        response["patchType"] = "JSONPatch".into();
-        response["patch"] = base64(Value::Array(changes).to_string().as_bytes());
-    }
-    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
-}
-
-// Kubernetes' way of putting bytes into JSON, which k8s-openapi knows.
-pub(crate) fn base64(bytes: &[u8]) -> Value {
-    serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap_or_default()
+    review.change(&changes)
 }
 
 /// Every container, with its path.
@@ -156,41 +134,32 @@ pub fn registration(authority: &str) -> Value {
                 })
             })
             .collect();
-        json!({
-            "name": name,
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": {
-                "caBundle": base64(authority.as_bytes()),
-                "service": { "namespace": api::names::SYSTEM_NAMESPACE, "name": "admission", "path": path, "port": 443 },
-            },
-            // What can't be asked is refused, in workspaces and nowhere else.
-            "failurePolicy": "Fail",
-            "matchPolicy": "Equivalent",
+        // What can't be asked is refused, in workspaces and nowhere else.
+        let more = json!({
             "reinvocationPolicy": "IfNeeded",
             "namespaceSelector": { "matchExpressions": [
                 { "key": api::names::WORKSPACE_LABEL, "operator": "Exists" },
                 { "key": label, "operator": "Exists" },
             ] },
-            "objectSelector": {},
             "rules": rules,
-            "sideEffects": "None",
-            "timeoutSeconds": 5,
-        })
+        });
+        review::webhook(name, path, authority, more)
     };
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": { "name": NAME },
-        "webhooks": [
-            webhook(
-                "pods.admission.atoll.dev",
-                PODS,
-                api::names::WORKSPACE_LABEL,
-                &[("pods", "CREATE"), ("pods/ephemeralcontainers", "UPDATE")],
-            ),
-            webhook("suspended.admission.atoll.dev", SUSPENDED, api::names::SUSPENDED_LABEL, &[("pods", "CREATE")]),
-        ],
-    })
+    let webhooks = vec![
+        webhook(
+            "pods.admission.atoll.dev",
+            PODS,
+            api::names::WORKSPACE_LABEL,
+            &[("pods", "CREATE"), ("pods/ephemeralcontainers", "UPDATE")],
+        ),
+        webhook(
+            "suspended.admission.atoll.dev",
+            SUSPENDED,
+            api::names::SUSPENDED_LABEL,
+            &[("pods", "CREATE")],
+        ),
+    ];
+    review::registration("MutatingWebhookConfiguration", NAME, &webhooks)
 }
 
 /// The registration's name.

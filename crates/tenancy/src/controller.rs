@@ -10,7 +10,9 @@ mod copies;
 mod counts;
 mod deletion;
 mod drift;
+mod event;
 mod index;
+mod peerings;
 mod rest;
 mod sources;
 mod status;
@@ -33,7 +35,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use api::names::{DEFAULT_PLAN, WORKSPACE_LABEL};
-use api::{Account, AccountSpec, Invitation, Member, Plan, PlanSpec, SharedQuota, Workspace};
+use api::{Account, AccountSpec, Invitation, Member, Peering, Plan, PlanSpec, SharedQuota, Workspace, tree};
 
 use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::ownership::{self, Owned};
@@ -92,6 +94,7 @@ struct Context {
     plans: Store<Plan>,
     invitations: Store<Invitation>,
     quotas: Store<SharedQuota>,
+    peerings: Store<Peering>,
     workspaces: Store<Workspace>,
     /// Who is where, and what is above what.
     index: Arc<Index>,
@@ -129,7 +132,7 @@ impl Known {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(6 + sources::kinds().len());
+    let known = Known::new(7 + sources::kinds().len());
     let sources = Arc::new(Sources::default());
     let to_copy = sources::watch(&client, &sources, &known);
     let changed = Arc::new(Notify::new());
@@ -139,6 +142,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let (invitations, invitations_changed) = watched::<Invitation>(&client, &known);
     let (workspaces, workspaces_changed) = watched::<Workspace>(&client, &known);
     let (quotas, quotas_changed) = watched::<SharedQuota>(&client, &known);
+    let (peerings, peerings_changed) = watched::<Peering>(&client, &known);
     let (index, concerned) = Index::new();
     let index = Arc::new(index);
     let counted = keeper::Sources {
@@ -148,7 +152,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         workspaces_changed: Arc::default(),
         above: {
             let index = index.clone();
-            Box::new(move |name| index.above(name))
+            Box::new(move |name| index.over(name))
         },
     };
     let quotas_changed = {
@@ -176,6 +180,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         plans,
         invitations,
         quotas,
+        peerings: peerings.clone(),
         workspaces: workspaces.clone(),
         index: index.clone(),
         sources,
@@ -191,6 +196,13 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         specs(plans_changed).map(drop).boxed(),
         specs(quotas_changed).map(drop).boxed(),
     ]);
+    // A peering concerns both sides.
+    let peerings_changed = {
+        let index = index.clone();
+        peerings_changed
+            .inspect(move |event| index.hear_peering(event, &peerings))
+            .for_each(|_| future::ready(()))
+    };
     // A member concerns the workspace and what is below it, which the index says.
     let members_changed = members_changed
         .inspect(move |event| index.hear_member(event, &members))
@@ -227,6 +239,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
         () = members_changed => Err(Error::Watch("members")),
+        () = peerings_changed => Err(Error::Watch("peerings")),
         () = to_copy => Err(Error::Watch("what is copied")),
         () = invitations_changed.for_each(|_| future::ready(())) => Err(Error::Watch("invitations")),
         () = keep(&context, counted) => Err(Error::Watch("what is counted")),
@@ -384,7 +397,7 @@ impl Context {
             return Vec::new();
         }
         let name = workspace.name_any();
-        cover::quotas(&quotas, &workspace.spec.owner, &name, &self.index.above(&name))
+        cover::quotas(&quotas, &workspace.spec.owner, &name, &self.index.over(&name))
     }
 
     /// Everybody's role in a workspace.
@@ -396,13 +409,16 @@ impl Context {
     }
 
     /// What is left of a plan below the plans that these workspaces name.
-    fn tightened(&self, own: Option<&PlanSpec>, above: &[Option<String>]) -> Option<PlanSpec> {
-        let mut left = own?.clone();
-        for name in above {
-            let above = self.plans.get(&ObjectRef::new(name.as_deref().unwrap_or(DEFAULT_PLAN)));
-            left = plan::tighten(&above.map_or_else(plan::nothing, |above| above.spec.clone()), &left);
-        }
-        Some(left)
+    fn left(
+        &self,
+        own: Option<&PlanSpec>,
+        above: &Result<Vec<Option<String>>, tree::Problem>,
+    ) -> Option<PlanSpec> {
+        let named = |name: &Option<String>| {
+            let plan = self.plans.get(&ObjectRef::new(name.as_deref().unwrap_or(DEFAULT_PLAN)));
+            plan.map_or_else(plan::nothing, |plan| plan.spec.clone())
+        };
+        Some(plan::left(own?, above.as_ref().map(|above| above.iter().map(named))))
     }
 }
 
@@ -461,7 +477,8 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
     let plan = context.plans.get(&ObjectRef::new(plan_name));
     let above = context.index.plans_above(&name);
-    let left = context.tightened(plan.as_ref().map(|plan| &plan.spec), above.as_deref().unwrap_or_default());
+    let left = context.left(plan.as_ref().map(|plan| &plan.spec), &above);
+    let undecided = above.as_ref().is_err_and(tree::Problem::is_undecided);
     let input = Input {
         workspace: &name,
         uid: &uid,
@@ -469,12 +486,14 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         roles: context.roles(&name),
         plan: left.as_ref(),
         quotas: context.quotas_of(&workspace),
-        cordoned: workspace.spec.cordoned,
+        peers: context.index.peers(&name),
+        cordoned: workspace.spec.cordoned || undecided,
         suspended: workspace.rests(),
         inside: &context.config.inside,
         authority: context.config.authority.as_deref(),
     };
     apply::apply(&context, &input).await?;
+    peerings::tell(&context, &namespace).await?;
     let outcome = if let Some(leaving) = leaving {
         Err(leaving)
     } else if owner.is_none() {
@@ -490,7 +509,12 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     } else {
         Ok(())
     };
-    let uncopied = copies::settle(&context, &workspace, &namespace, &context.index.above(&name)).await?;
+    let uncopied = if undecided {
+        copies::hold(&context, &namespace).await?;
+        Vec::new()
+    } else {
+        copies::settle(&context, &workspace, &namespace, &context.index.above(&name)).await?
+    };
     let rest = rest::settle(&context.client, &workspace, &namespace).await?;
     let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
     // What is in the way may go without our hearing of it.

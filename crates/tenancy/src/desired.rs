@@ -9,7 +9,10 @@ use api::names::{
     CORDONED_LABEL, POLICY_PREFIX, ROLE_PREFIX, SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION,
     SUSPENDED_LABEL, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user,
 };
+use api::peering::PEERS_ANNOTATION;
 use api::{PlanSpec, Role};
+
+use crate::peering::{self, Peer};
 
 /// Label on every object that is kept as the workspace says: tenants may not
 /// change those, which an admission policy sees to.
@@ -31,6 +34,8 @@ pub struct Input<'a> {
     pub plan: Option<&'a PlanSpec>,
     /// The shared quotas in which it has a part.
     pub quotas: Vec<String>,
+    /// With whom its pods may talk besides.
+    pub peers: Vec<Peer>,
     /// Whether its people may make nothing new in it.
     pub cordoned: bool,
     /// Whether nothing may run in it.
@@ -64,6 +69,7 @@ pub fn namespace(input: &Input<'_>) -> Value {
         labels[SHARED_QUOTA_LABEL] = "true".into();
         annotations.insert(SHARED_QUOTAS_ANNOTATION.into(), input.quotas.join(","));
     }
+    annotations.extend(peering::annotation(&input.peers).map(|peers| (PEERS_ANNOTATION.into(), peers)));
     json!({
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -90,6 +96,9 @@ fn policy(plan: Option<&PlanSpec>) -> BTreeMap<String, String> {
     [
         ("registries", &plan.registries),
         ("storage-classes", &plan.storage_classes),
+        ("ingress-classes", &plan.ingress_classes),
+        ("gateway-classes", &plan.gateway_classes),
+        ("gateways", &plan.gateways),
         ("priority-classes", &plan.priority_classes),
         ("runtime-classes", &plan.runtime_classes),
         ("node-labels", &plan.node_labels),
@@ -193,7 +202,8 @@ fn limits(input: &Input<'_>, plan: &PlanSpec) -> Option<Value> {
 }
 
 /// The second of two fences: the first is in the kernel, on each pod's link. From
-/// outside only the gateway comes in; out go names, the gateway and the internet.
+/// outside only the gateway comes in; out go names, the gateway and the internet. Which
+/// ports peers reach the first one says: between them this one has but two sides.
 fn isolation(input: &Input<'_>) -> Value {
     let own = json!({ "podSelector": {} });
     let pods = |namespace: &str, labels: Value| {
@@ -205,6 +215,11 @@ fn isolation(input: &Input<'_>) -> Value {
     let gateway = pods(SYSTEM_NAMESPACE, json!({ "app": "gateway" }));
     let front = pods(SYSTEM_NAMESPACE, json!({ "app": "front" }));
     let names = pods("kube-system", json!({ "k8s-app": "kube-dns" }));
+    let peer = |peer: &Peer| json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": peer.namespace } } });
+    let mut from = vec![own.clone(), gateway.clone()];
+    from.extend(input.peers.iter().filter(|peer| !peer.allow.is_empty()).map(peer));
+    let mut to = vec![own, gateway, front];
+    to.extend(input.peers.iter().filter(|peer| peer.is_open).map(peer));
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -212,9 +227,9 @@ fn isolation(input: &Input<'_>) -> Value {
         "spec": {
             "podSelector": {},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{ "from": [own, gateway] }],
+            "ingress": [{ "from": from }],
             "egress": [
-                { "to": [own, gateway, front] },
+                { "to": to },
                 { "to": [names], "ports": [
                     { "protocol": "UDP", "port": 53 },
                     { "protocol": "TCP", "port": 53 },
@@ -239,6 +254,7 @@ mod tests {
             roles: members.iter().chain(&owner).map(|(account, role)| (account.to_string(), *role)).collect(),
             plan,
             quotas: Vec::new(),
+            peers: Vec::new(),
             inside: &[],
             cordoned: false,
             suspended: false,
@@ -304,6 +320,9 @@ mod tests {
         let wanted = json!({
             "policy.atoll.dev/registries": "docker.io/library,quay.io",
             "policy.atoll.dev/storage-classes": "*",
+            "policy.atoll.dev/ingress-classes": "atoll,nginx",
+            "policy.atoll.dev/gateway-classes": "atoll",
+            "policy.atoll.dev/gateways": "atoll-system/gateway",
             "policy.atoll.dev/node-labels": "disk",
         });
         assert_eq!(namespace["metadata"]["annotations"], wanted);
@@ -328,6 +347,35 @@ mod tests {
         let metadata = namespace(&shared)["metadata"].clone();
         assert_eq!(metadata["labels"][SHARED_QUOTA_LABEL], "true");
         assert_eq!(metadata["annotations"][SHARED_QUOTAS_ANNOTATION], "ada,tree");
+    }
+
+    #[test]
+    fn only_peers_are_let_through_and_each_way_by_who_allows_it() {
+        let plain = objects(&input(&[], None));
+        let plain = find(&plain, "NetworkPolicy", "isolation").unwrap();
+        let lists = |policy: &Value| {
+            let count = |list: &Value| list.as_array().unwrap().len();
+            (count(&policy["spec"]["ingress"][0]["from"]), count(&policy["spec"]["egress"][0]["to"]))
+        };
+        assert_eq!(lists(plain), (2, 3));
+        assert_eq!(namespace(&input(&[], None))["metadata"]["annotations"], json!({}));
+        let peer = |namespace: &str, allow, is_open| Peer { namespace: namespace.into(), allow, is_open };
+        let check = |peer: Peer, wanted: (usize, usize), is_told: bool| {
+            let with = Input { peers: vec![peer], ..input(&[], None) };
+            let objects = objects(&with);
+            let policy = find(&objects, "NetworkPolicy", "isolation").unwrap();
+            assert_eq!(lists(policy), wanted);
+            let selector = json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "bank-x" } } });
+            let text = policy["spec"].to_string();
+            assert_eq!(text.matches(&selector.to_string()).count(), wanted.0 + wanted.1 - 5);
+            let annotations = &namespace(&with)["metadata"]["annotations"];
+            assert_eq!(annotations.get("policy.atoll.dev/peers").is_some(), is_told);
+        };
+        let all = || vec![api::peering::Allowed::default()];
+        check(peer("bank-x", all(), false), (3, 3), true);
+        check(peer("bank-x", Vec::new(), true), (2, 4), false);
+        check(peer("bank-x", all(), true), (3, 4), true);
+        check(peer("bank-x", Vec::new(), false), (2, 3), false);
     }
 
     #[test]

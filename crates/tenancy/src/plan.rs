@@ -1,11 +1,29 @@
 //! What is left of a plan below others: a workspace may use what its own plan allows,
 //! and each plan above it. Pure.
 
+use api::tree::Problem;
 use api::{PlanSpec, PodSecurity};
 
 /// A plan that allows nothing: what a plan that isn't there counts as.
 pub fn nothing() -> PlanSpec {
-    PlanSpec { registries: Vec::new(), storage_classes: Vec::new(), ..PlanSpec::default() }
+    PlanSpec {
+        registries: Vec::new(),
+        storage_classes: Vec::new(),
+        ingress_classes: Vec::new(),
+        gateway_classes: Vec::new(),
+        gateways: Vec::new(),
+        ..PlanSpec::default()
+    }
+}
+
+/// What is left of a plan below all those above it. Where nobody can say what is above,
+/// nothing is; what is below nothing has its own.
+pub fn left(own: &PlanSpec, above: Result<impl IntoIterator<Item = PlanSpec>, &Problem>) -> PlanSpec {
+    match above {
+        Ok(above) => above.into_iter().fold(own.clone(), |left, above| tighten(&above, &left)),
+        Err(problem) if problem.is_undecided() => tighten(&nothing(), own),
+        Err(_) => own.clone(),
+    }
 }
 
 /// What is left of a plan below another: what both allow. A parent's plan can only
@@ -15,10 +33,11 @@ pub fn tighten(above: &PlanSpec, plan: &PlanSpec) -> PlanSpec {
         own.iter().filter(|name| above.contains(name)).cloned().collect()
     };
     let any = |names: &[String]| names.iter().any(|name| name == "*");
-    let storage_classes = match (any(&above.storage_classes), any(&plan.storage_classes)) {
-        (true, _) => plan.storage_classes.clone(),
-        (false, true) => above.storage_classes.clone(),
-        (false, false) => both(&above.storage_classes, &plan.storage_classes),
+    // Of these `*` is any.
+    let narrower_names = |above: &[String], own: &[String]| match (any(above), any(own)) {
+        (true, _) => own.to_vec(),
+        (false, true) => above.to_vec(),
+        (false, false) => both(above, own),
     };
     PlanSpec {
         pod_security: match (above.pod_security, plan.pod_security) {
@@ -26,7 +45,10 @@ pub fn tighten(above: &PlanSpec, plan: &PlanSpec) -> PlanSpec {
             _ => PodSecurity::Restricted,
         },
         registries: narrower(&above.registries, &plan.registries),
-        storage_classes,
+        storage_classes: narrower_names(&above.storage_classes, &plan.storage_classes),
+        ingress_classes: narrower_names(&above.ingress_classes, &plan.ingress_classes),
+        gateway_classes: narrower_names(&above.gateway_classes, &plan.gateway_classes),
+        gateways: narrower_names(&above.gateways, &plan.gateways),
         priority_classes: both(&above.priority_classes, &plan.priority_classes),
         runtime_classes: both(&above.runtime_classes, &plan.runtime_classes),
         node_labels: both(&above.node_labels, &plan.node_labels),
@@ -88,6 +110,49 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_can_say_what_is_above_nothing_is_allowed() {
+        let own = PlanSpec { priority_classes: vec!["high".into()], ..PlanSpec::default() };
+        let none: Result<[PlanSpec; 0], _> = Ok([]);
+        assert_eq!(left(&own, none), own);
+        assert!(left(&own, Ok([own.clone(), nothing()])).registries.is_empty());
+        let undecided = [Problem::TooDeep("a".into()), Problem::Cycle(vec!["a".into()])];
+        for problem in undecided {
+            let nobody: Result<[PlanSpec; 0], _> = Err(&problem);
+            let left = left(&own, nobody);
+            assert!(left.registries.is_empty() && left.storage_classes.is_empty(), "{problem}");
+            assert!(left.priority_classes.is_empty(), "{problem}");
+        }
+        // Who isn't agreed to is below nothing.
+        let missing = Problem::NotThere { owner: "ada".into(), parent: "a".into() };
+        let nobody: Result<[PlanSpec; 0], _> = Err(&missing);
+        assert_eq!(left(&own, nobody), own);
+    }
+
+    #[test]
+    fn which_doors_a_plan_opens_gets_fewer_on_the_way_down() {
+        let names = |names: &str| -> Vec<String> { names.split_whitespace().map(Into::into).collect() };
+        let plan = |classes: &str| PlanSpec {
+            ingress_classes: names(classes),
+            gateway_classes: names(classes),
+            gateways: names(classes),
+            ..PlanSpec::default()
+        };
+        for (above, own, wanted) in [
+            ("a b", "b c", "b"),
+            ("*", "b", "b"),
+            ("a", "*", "a"),
+            ("*", "*", "*"),
+            ("", "*", ""),
+            ("a", "", ""),
+        ] {
+            let left = tighten(&plan(above), &plan(own));
+            for left in [left.ingress_classes, left.gateway_classes, left.gateways] {
+                assert_eq!(left, names(wanted), "{above} over {own}");
+            }
+        }
+    }
+
+    #[test]
     fn below_a_plan_that_is_not_there_nothing_is_allowed() {
         let all = PlanSpec {
             priority_classes: vec!["*".into()],
@@ -96,6 +161,9 @@ mod tests {
         };
         let left = tighten(&nothing(), &all);
         assert!(left.registries.is_empty() && left.storage_classes.is_empty());
+        assert!(
+            left.ingress_classes.is_empty() && left.gateway_classes.is_empty() && left.gateways.is_empty()
+        );
         assert!(left.priority_classes.is_empty());
         assert_eq!(left.pod_security, PodSecurity::Restricted);
     }

@@ -25,6 +25,11 @@ pub const FROM: &str = "atoll.dev/propagated-from";
 /// The kinds that are copied.
 pub const KINDS: [&str; 6] = ["ConfigMap", "Secret", "Role", "RoleBinding", "NetworkPolicy", "LimitRange"];
 
+/// Whether a copy of that kind gives anybody a right.
+pub fn gives_rights(kind: &str) -> bool {
+    kind == "RoleBinding"
+}
+
 /// A workspace into which something may be copied.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {

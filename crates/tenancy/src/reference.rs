@@ -4,8 +4,9 @@
 
 use api::Workspace;
 use api::tree::{self, Node, Problem, Tree};
-use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::review::{self, Refusal, Review};
 
 /// The path of what is asked about a workspace that names a parent.
 pub const PARENT: &str = "/parent";
@@ -13,22 +14,6 @@ pub const PARENT: &str = "/parent";
 pub const LEAVING: &str = "/leaving";
 /// The path of what is asked about a new member.
 pub const MEMBER: &str = "/member";
-
-/// What the API server asks.
-#[derive(Debug, Deserialize)]
-pub struct Review {
-    request: Request,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    object: Value,
-    #[serde(default)]
-    old_object: Value,
-}
 
 /// A workspace that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,73 +50,49 @@ pub enum Refused {
     Unreadable(&'static str),
 }
 
-impl Refused {
-    const fn code(&self) -> u16 {
+impl Refusal for Refused {
+    fn status(&self) -> (u16, &'static str) {
         match self {
-            Self::Held(_) => 403,
-            Self::Parent(_) | Self::NoAccount(_) => 422,
-            Self::Unknown(_) | Self::Unreadable(_) => 503,
+            Self::Held(_) => (403, "Forbidden"),
+            Self::Parent(_) | Self::NoAccount(_) => (422, "Invalid"),
+            Self::Unknown(_) | Self::Unreadable(_) => (503, "ServiceUnavailable"),
         }
-    }
-
-    const fn reason(&self) -> &'static str {
-        match self {
-            Self::Held(_) => "Forbidden",
-            Self::Parent(_) | Self::NoAccount(_) => "Invalid",
-            Self::Unknown(_) | Self::Unreadable(_) => "ServiceUnavailable",
-        }
-    }
-}
-
-impl Review {
-    /// The workspace that it is about.
-    ///
-    /// # Errors
-    /// When it is about no workspace.
-    pub fn change(&self) -> Result<Change, Refused> {
-        let read = |value: &Value| {
-            serde_json::from_value::<Workspace>(value.clone()).map_err(|_| Refused::Unreadable("a workspace"))
-        };
-        let after = read(&self.request.object)?;
-        let before = match &self.request.old_object {
-            Value::Null => None,
-            before => Some(read(before)?.node()),
-        };
-        let name = after.metadata.name.clone().ok_or(Refused::Unreadable("a workspace"))?;
-        Ok(Change { name, before, after: after.node() })
-    }
-
-    /// The account that the member names.
-    ///
-    /// # Errors
-    /// When it names none.
-    pub fn account(&self) -> Result<&str, Refused> {
-        self.request.object["spec"]["account"].as_str().ok_or(Refused::Unreadable("a member"))
-    }
-
-    /// The answer.
-    pub fn answer(&self, verdict: Result<(), Refused>) -> Value {
-        let mut response = json!({ "uid": self.request.uid, "allowed": verdict.is_ok() });
-        if let Err(refused) = verdict {
-            response["status"] = json!({
-                "status": "Failure",
-                "code": refused.code(),
-                "reason": refused.reason(),
-                "message": refused.to_string(),
-            });
-        }
-        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
     }
 }
 
 impl Change {
-    /// Whether it may be below what it names. `tree` has what is above that.
+    /// The workspace that a question is about.
+    ///
+    /// # Errors
+    /// When it is about no workspace.
+    pub fn of(review: &Review) -> Result<Self, Refused> {
+        let read = |value: &Value| {
+            serde_json::from_value::<Workspace>(value.clone()).map_err(|_| Refused::Unreadable("a workspace"))
+        };
+        let after = read(&review.request.object)?;
+        let before = match &review.request.old_object {
+            Value::Null => None,
+            before => Some(read(before)?.node()),
+        };
+        let name = after.metadata.name.clone().ok_or(Refused::Unreadable("a workspace"))?;
+        Ok(Self { name, before, after: after.node() })
+    }
+
+    /// Whether it may be below what it names, and accept whom it does. `tree` has what is
+    /// above it, and `known` what names it as its parent, and what names that.
     ///
     /// # Errors
     /// Why not.
-    pub fn may_join(self, tree: &mut Tree) -> Result<(), Refused> {
+    pub fn may_join(self, tree: &mut Tree, known: &Tree) -> Result<(), Refused> {
+        let same = |before: &Node| before.wanted() == self.after.wanted() && before.owner == self.after.owner;
+        let moves = self.after.parent.is_some() && !self.before.as_ref().is_some_and(same);
         tree.set(&self.name, self.after);
-        tree.parent(&self.name).map(drop).map_err(Refused::Parent)
+        if moves {
+            tree.parent(&self.name).map_err(Refused::Parent)?;
+        }
+        tree.take_below(&self.name, known);
+        let field = if moves { "spec.parent" } else { "spec.acceptedChildren" };
+        tree.has_room(&self.name, field).map_err(Refused::Parent)
     }
 
     /// Whether it may leave what it is below. `tree` has what is above the old and the
@@ -145,6 +106,19 @@ impl Change {
     }
 }
 
+/// The account that a member names.
+///
+/// # Errors
+/// When it names none.
+pub fn account(review: &Review) -> Result<&str, Refused> {
+    review.request.object["spec"]["account"].as_str().ok_or(Refused::Unreadable("a member"))
+}
+
+/// The answer.
+pub fn answer(review: &Review, verdict: Result<(), Refused>) -> Value {
+    review.answer(verdict)
+}
+
 /// The webhooks as they are registered.
 pub fn registration(authority: &str) -> Value {
     let webhook = |name: &str, path: &str, rule: Value, conditions: &[(&str, &str)]| {
@@ -152,23 +126,9 @@ pub fn registration(authority: &str) -> Value {
             .iter()
             .map(|(name, expression)| json!({ "name": name, "expression": expression }))
             .collect();
-        json!({
-            "name": name,
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": {
-                "caBundle": crate::admission::base64(authority.as_bytes()),
-                "service": { "namespace": api::names::SYSTEM_NAMESPACE, "name": "admission", "path": path, "port": 443 },
-            },
-            // What can't be asked is refused; it is asked of nothing else.
-            "failurePolicy": "Fail",
-            "matchPolicy": "Equivalent",
-            "matchConditions": conditions,
-            "namespaceSelector": {},
-            "objectSelector": {},
-            "rules": [rule],
-            "sideEffects": "None",
-            "timeoutSeconds": 5,
-        })
+        // What can't be asked is refused; it is asked of nothing else.
+        let more = json!({ "matchConditions": conditions, "rules": [rule] });
+        review::webhook(name, path, authority, more)
     };
     let rule = |resource: &str, operations: &[&str], scope: &str| {
         json!({
@@ -176,29 +136,26 @@ pub fn registration(authority: &str) -> Value {
             "operations": operations, "scope": scope,
         })
     };
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": { "name": crate::admission::NAME },
-        "webhooks": [
-            webhook(
-                "parent.admission.atoll.dev",
-                PARENT,
-                rule("workspaces", &["CREATE", "UPDATE"], "Cluster"),
-                &[("names-another", NAMES_ANOTHER)],
-            ),
-            webhook(
-                "leaving.admission.atoll.dev",
-                LEAVING,
-                rule("workspaces", &["UPDATE"], "Cluster"),
-                &[("leaves", LEAVES), ("not-atoll", NOT_ATOLL), ("not-an-operator", NOT_AN_OPERATOR)],
-            ),
-            webhook("member.admission.atoll.dev", MEMBER, rule("members", &["CREATE"], "Namespaced"), &[]),
-        ],
-    })
+    let webhooks = vec![
+        webhook(
+            "parent.admission.atoll.dev",
+            PARENT,
+            rule("workspaces", &["CREATE", "UPDATE"], "Cluster"),
+            &[("concerns-the-tree", CONCERNS_THE_TREE)],
+        ),
+        webhook(
+            "leaving.admission.atoll.dev",
+            LEAVING,
+            rule("workspaces", &["UPDATE"], "Cluster"),
+            &[("leaves", LEAVES), ("not-atoll", NOT_ATOLL), ("not-an-operator", NOT_AN_OPERATOR)],
+        ),
+        webhook("member.admission.atoll.dev", MEMBER, rule("members", &["CREATE"], "Namespaced"), &[]),
+    ];
+    review::registration("ValidatingWebhookConfiguration", crate::admission::NAME, &webhooks)
 }
 
-const NAMES_ANOTHER: &str = "has(object.spec.parent) && (oldObject == null || object.spec.parent != oldObject.spec.?parent.orValue('') || object.spec.owner != oldObject.spec.owner)";
+// It names another parent, or accepts another child.
+const CONCERNS_THE_TREE: &str = "(has(object.spec.parent) && (oldObject == null || object.spec.parent != oldObject.spec.?parent.orValue('') || object.spec.owner != oldObject.spec.owner)) || object.spec.?acceptedChildren.orValue([]).exists(child, oldObject == null || !(child in oldObject.spec.?acceptedChildren.orValue([])))";
 const LEAVES: &str = "has(oldObject.spec.parent) && object.spec.?parent.orValue('') != oldObject.spec.parent";
 // It hands workspaces over, and so out of their tree.
 const NOT_ATOLL: &str = "request.userInfo.username != 'system:serviceaccount:atoll-system:controller'";
@@ -223,7 +180,7 @@ mod tests {
         tree.set("root", Node { accepted: ["bob/leaf".to_owned()].into(), ..Node::of("ada") });
         tree.set("twig", Node { parent: Some("leaf".into()), ..Node::of("bob") });
         let review = review(before, after);
-        let answer = review.answer(review.change().and_then(|change| ask(change, &mut tree)));
+        let answer = review.answer(Change::of(&review).and_then(|change| ask(change, &mut tree)));
         assert_eq!(answer["response"]["uid"], "u-1");
         let status = &answer["response"]["status"];
         assert_eq!(answer["response"]["allowed"] == true, status.is_null());
@@ -232,13 +189,61 @@ mod tests {
 
     #[test]
     fn a_parent_is_there_and_agrees() {
-        let join = |owner, parent| said(&Value::Null, &workspace(owner, Some(parent)), Change::may_join);
+        let join = |owner, parent| {
+            let nothing = |change: Change, tree: &mut Tree| change.may_join(tree, &Tree::default());
+            said(&Value::Null, &workspace(owner, Some(parent)), nothing)
+        };
         assert_eq!(join("bob", "ada/root"), "null ");
         assert!(join("bob", "root").starts_with("422 spec.parent: bob has no workspace `root`"));
         assert!(join("eve", "ada/root").contains("has not accepted `eve/leaf` below it"));
         assert!(join("bob", "ada/other").contains("ada has no workspace `other`, or has not accepted"));
         assert!(join("bob", "twig").contains("(leaf below twig below leaf)"));
         assert!(join("bob", "leaf").contains("(leaf below leaf)"));
+    }
+
+    /// What is said of `leaf`, below which 128 workspaces hang, or `eve`'s which is to be
+    /// accepted.
+    fn deep(before: &Value, after: &Value) -> String {
+        said(before, after, |change, tree| {
+            let mut known = Tree::default();
+            for level in 0..128 {
+                let above = if level == 0 { "leaf".to_owned() } else { format!("w{}", level - 1) };
+                known.set(&format!("w{level}"), Node { parent: Some(above), ..Node::of("bob") });
+            }
+            known.set("low", Node { parent: Some("bob/w127".into()), ..Node::of("eve") });
+            change.may_join(tree, &known)
+        })
+    }
+
+    #[test]
+    fn nothing_comes_too_far_down_by_what_is_above_it() {
+        let top = workspace("bob", None);
+        let told = deep(&top, &workspace("bob", Some("ada/root")));
+        assert!(told.starts_with("422 spec.parent: what is below would have 129 levels above it"), "{told}");
+        // Of one that stays where it is only what it accepts is asked.
+        let mut accepting = workspace("bob", None);
+        accepting["spec"]["acceptedChildren"] = json!(["eve/other"]);
+        assert_eq!(deep(&top, &accepting), "null ");
+        let lost = workspace("bob", Some("ada/gone"));
+        let mut accepting = lost.clone();
+        accepting["spec"]["acceptedChildren"] = json!(["eve/other"]);
+        assert_eq!(deep(&lost, &accepting), "null ");
+        // What others' workspaces hold is below only when it is accepted.
+        let last = json!({ "metadata": { "name": "w127" }, "spec": { "owner": "bob", "parent": "w126" } });
+        let mut accepting = last.clone();
+        accepting["spec"]["acceptedChildren"] = json!(["eve/low"]);
+        let told = said(&last, &accepting, |change, tree| {
+            let mut known = Tree::default();
+            tree.set("w0", Node::of("bob"));
+            for level in 1..127 {
+                let above = Some(format!("w{}", level - 1));
+                tree.set(&format!("w{level}"), Node { parent: above, ..Node::of("bob") });
+            }
+            known.set("low", Node { parent: Some("bob/w127".into()), ..Node::of("eve") });
+            known.set("lower", Node { parent: Some("low".into()), ..Node::of("eve") });
+            change.may_join(tree, &known)
+        });
+        assert!(told.starts_with("422 spec.acceptedChildren: what is below would have 129 levels"), "{told}");
     }
 
     #[test]
@@ -252,10 +257,10 @@ mod tests {
 
     #[test]
     fn what_is_no_workspace_is_refused() {
-        assert!(said(&Value::Null, &json!({}), Change::may_join).starts_with("503 the question"));
+        assert!(said(&Value::Null, &json!({}), Change::may_leave).starts_with("503 the question"));
         let member = review(&Value::Null, &json!({ "spec": { "account": "bob" } }));
-        assert_eq!(member.account(), Ok("bob"));
-        assert!(review(&Value::Null, &json!({})).account().is_err());
+        assert_eq!(account(&member), Ok("bob"));
+        assert!(account(&review(&Value::Null, &json!({}))).is_err());
     }
 
     #[test]
@@ -263,6 +268,7 @@ mod tests {
         let registered = registration("pem");
         for webhook in registered["webhooks"].as_array().unwrap() {
             assert_eq!(webhook["failurePolicy"], "Fail");
+            assert!(webhook["matchConditions"].is_array());
             assert_eq!(webhook["rules"].as_array().unwrap().len(), 1);
             assert_eq!(webhook["rules"][0]["apiGroups"], json!(["atoll.dev"]));
         }

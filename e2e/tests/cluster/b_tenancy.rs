@@ -5,6 +5,7 @@
 mod attack;
 mod hierarchy;
 mod life;
+mod peering;
 mod people;
 mod pods;
 mod propagation;

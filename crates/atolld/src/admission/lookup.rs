@@ -1,51 +1,143 @@
 //! What admission looks up: the workspaces above one that changes, and accounts. Each is
-//! read as it is stored, not as somebody heard of it.
+//! read as it is stored, not as somebody heard of it. What is below one is as it was
+//! heard of: there may be much of it, and it only has to have room.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::tree::{LEVELS, Node, Tree};
 use api::{Account, Workspace};
 use axum::Json;
 use axum::extract::State;
-use kube::Client;
+use futures::StreamExt;
 use kube::api::Api;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
 use serde_json::Value;
-use tenancy::reference::{Change, Refused, Review};
+use tenancy::reference::{self, Change, Refused};
+use tenancy::review::Review;
 
-/// Whether a workspace may be below the one that it names.
-pub async fn parent(State(client): State<Client>, Json(review): Json<Review>) -> Json<Value> {
+/// Who looks things up.
+pub struct Lookup {
+    client: Client,
+    known: Mutex<Known>,
+}
+
+/// What was heard of workspaces.
+#[derive(Default)]
+struct Known {
+    tree: Tree,
+    /// Those that the list under way has named.
+    listed: HashSet<String>,
+    /// Whether there has been a whole list.
+    is_whole: bool,
+}
+
+impl Known {
+    fn hear(&mut self, event: Event<Workspace>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(workspace) => {
+                self.listed.insert(workspace.name_any());
+                self.tree.set(&workspace.name_any(), workspace.node());
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let gone = self.tree.names().filter(|name| !listed.contains(*name)).map(str::to_owned);
+                for name in gone.collect::<Vec<_>>() {
+                    self.tree.remove(&name);
+                }
+                self.is_whole = true;
+            }
+            Event::Apply(workspace) => {
+                self.tree.set(&workspace.name_any(), workspace.node());
+            }
+            Event::Delete(workspace) => self.tree.remove(&workspace.name_any()),
+        }
+    }
+}
+
+impl Lookup {
+    /// The second value keeps it up to date, and ends when its watch does.
+    pub fn new(client: Client) -> (Arc<Self>, impl Future<Output = ()>) {
+        let lookup = Arc::new(Self { client: client.clone(), known: Mutex::default() });
+        let events = watcher(Api::<Workspace>::all(client), watcher::Config::default()).default_backoff();
+        let hearing = {
+            let lookup = lookup.clone();
+            events.for_each(move |event| {
+                match event {
+                    Ok(event) => lookup.known().hear(event),
+                    Err(error) => tracing::warn!(%error, "watching workspaces"),
+                }
+                futures::future::ready(())
+            })
+        };
+        (lookup, hearing)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is above a workspace that is `node`, itself excepted.
+    async fn read_above(&self, tree: &mut Tree, change: &Change, node: &Node) -> Result<(), Refused> {
+        let workspaces: Api<Workspace> = Api::all(self.client.clone());
+        let name_of = |node: &Node| node.wanted().map(|(_, name)| name.to_owned());
+        let mut next = name_of(node);
+        for _ in 0..=LEVELS {
+            let Some(name) = next.filter(|name| *name != change.name && tree.get(name).is_none()) else {
+                break;
+            };
+            let found = workspaces.get_opt(&name).await.map_err(|error| unknown("spec.parent", &error))?;
+            let Some(found) = found.map(|found| found.node()) else { break };
+            next = name_of(&found);
+            tree.set(&name, found);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a workspace may be below the one that it names, and accept whom it does.
+pub async fn parent(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
     let verdict = async {
-        let change = review.change()?;
+        let change = Change::of(&review)?;
         let mut tree = Tree::default();
-        read_above(&client, &mut tree, &change, &change.after).await?;
-        change.may_join(&mut tree)
+        lookup.read_above(&mut tree, &change, &change.after).await?;
+        let known = lookup.known();
+        if !known.is_whole {
+            return Err(Refused::Unknown("what is below it"));
+        }
+        change.may_join(&mut tree, &known.tree)
     };
-    Json(review.answer(verdict.await))
+    Json(reference::answer(&review, verdict.await))
 }
 
 /// Whether it may leave the one that it named.
-pub async fn leaving(State(client): State<Client>, Json(review): Json<Review>) -> Json<Value> {
+pub async fn leaving(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
     let verdict = async {
-        let change = review.change()?;
+        let change = Change::of(&review)?;
         let mut tree = Tree::default();
         for node in change.before.iter().chain([&change.after]) {
-            read_above(&client, &mut tree, &change, node).await?;
+            lookup.read_above(&mut tree, &change, node).await?;
         }
         change.may_leave(&mut tree)
     };
-    Json(review.answer(verdict.await))
+    Json(reference::answer(&review, verdict.await))
 }
 
 /// Whether there is the account that a new member names.
-pub async fn member(State(client): State<Client>, Json(review): Json<Review>) -> Json<Value> {
+pub async fn member(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
     let verdict = async {
-        let name = review.account()?;
-        let accounts: Api<Account> = Api::all(client);
+        let name = reference::account(&review)?;
+        let accounts: Api<Account> = Api::all(lookup.client.clone());
         match accounts.get_opt(name).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Refused::NoAccount(name.to_owned())),
             Err(error) => Err(unknown("spec.account", &error)),
         }
     };
-    Json(review.answer(verdict.await))
+    Json(reference::answer(&review, verdict.await))
 }
 
 fn unknown(what: &'static str, error: &kube::Error) -> Refused {
@@ -53,17 +145,35 @@ fn unknown(what: &'static str, error: &kube::Error) -> Refused {
     Refused::Unknown(what)
 }
 
-/// Reads what is above a workspace that is `node`, itself excepted.
-async fn read_above(client: &Client, tree: &mut Tree, change: &Change, node: &Node) -> Result<(), Refused> {
-    let workspaces: Api<Workspace> = Api::all(client.clone());
-    let name_of = |node: &Node| node.wanted().map(|(_, name)| name.to_owned());
-    let mut next = name_of(node);
-    for _ in 0..=LEVELS {
-        let Some(name) = next.filter(|name| *name != change.name && tree.get(name).is_none()) else { break };
-        let found = workspaces.get_opt(&name).await.map_err(|error| unknown("spec.parent", &error))?;
-        let Some(found) = found.map(|found| found.node()) else { break };
-        next = name_of(&found);
-        tree.set(&name, found);
+#[cfg(test)]
+mod tests {
+    use api::WorkspaceSpec;
+
+    use super::*;
+
+    fn workspace(name: &str, parent: Option<&str>) -> Workspace {
+        let parent = parent.map(Into::into);
+        Workspace::new(name, WorkspaceSpec { owner: "ada".into(), parent, ..WorkspaceSpec::default() })
     }
-    Ok(())
+
+    #[test]
+    fn what_was_heard_is_what_the_last_list_and_what_followed_it_say() {
+        let mut known = Known::default();
+        let names = |known: &Known| known.tree.below("root").join(" ");
+        known.hear(Event::Init);
+        known.hear(Event::InitApply(workspace("root", None)));
+        known.hear(Event::InitApply(workspace("leaf", Some("root"))));
+        assert!(!known.is_whole);
+        known.hear(Event::InitDone);
+        assert!(known.is_whole);
+        assert_eq!(names(&known), "root leaf");
+        known.hear(Event::Apply(workspace("twig", Some("leaf"))));
+        assert_eq!(names(&known), "root leaf twig");
+        known.hear(Event::Delete(workspace("twig", Some("leaf"))));
+        for event in [Event::Init, Event::InitApply(workspace("root", None)), Event::InitDone] {
+            known.hear(event);
+        }
+        assert_eq!(names(&known), "root");
+        assert!(known.tree.get("leaf").is_none());
+    }
 }

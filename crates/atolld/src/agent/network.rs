@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::names::WORKSPACE_LABEL;
+use api::peering::{Opened, PEERS_ANNOTATION, PortProtocol, opened};
 use api::usage::Meter;
 use k8s_openapi::api::core::v1::{Node as KubeNode, Pod};
 use kube::ResourceExt;
-use network::{Class, DesiredState, Direction, Node, NodeState, Owner, PodState, Protocol};
+use network::{Class, DesiredState, Direction, Granted, Node, NodeState, Owner, PodState, Protocol};
 
 use super::Arguments;
 use super::cluster::{Cluster, is_over};
@@ -131,7 +132,7 @@ fn desired(arguments: &Arguments, cluster: &Cluster) -> anyhow::Result<DesiredSt
                 (name, owner)
             })
             .collect(),
-        pods: cluster.pods.state().iter().filter_map(|pod| pod_state(pod)).collect(),
+        pods: pods(cluster),
         nodes: cluster.nodes.state().iter().map(|node| node_state(node)).collect(),
         pod_ranges: ranges(std::slice::from_ref(&arguments.cluster_pods))?,
         service_ranges: ranges(&arguments.services)?,
@@ -139,8 +140,45 @@ fn desired(arguments: &Arguments, cluster: &Cluster) -> anyhow::Result<DesiredSt
     })
 }
 
+/// All pods with addresses of their own, and what their workspaces let others reach.
+fn pods(cluster: &Cluster) -> Vec<PodState> {
+    let namespaces = cluster.namespaces.state();
+    let peers: BTreeMap<String, Vec<Opened>> = namespaces
+        .iter()
+        .filter(|namespace| namespace.labels().contains_key(WORKSPACE_LABEL))
+        .filter_map(|namespace| {
+            Some((namespace.name_any(), opened(namespace.annotations().get(PEERS_ANNOTATION)?)))
+        })
+        .collect();
+    let state = |pod: &Pod| {
+        let peers = pod.namespace().and_then(|namespace| peers.get(&namespace));
+        pod_state(pod, peers.map(Vec::as_slice).unwrap_or_default())
+    };
+    cluster.pods.state().iter().filter_map(|pod| state(pod)).collect()
+}
+
+/// What of a pod with these labels others may reach.
+fn granted(labels: &BTreeMap<String, String>, opened: &[Opened]) -> Vec<Granted> {
+    let mut all = Vec::new();
+    for Opened { from, allow } in opened {
+        for allowed in allow.iter().filter(|allowed| allowed.chooses(labels)) {
+            if allowed.ports.is_empty() {
+                all.push(Granted { from: from.clone(), port: None });
+            }
+            all.extend(allowed.ports.iter().map(|port| {
+                let protocol = match port.protocol {
+                    PortProtocol::Tcp => Protocol::Tcp,
+                    PortProtocol::Udp => Protocol::Udp,
+                };
+                Granted { from: from.clone(), port: Some((protocol, port.port)) }
+            }));
+        }
+    }
+    all
+}
+
 /// A pod with addresses of its own.
-fn pod_state(pod: &Pod) -> Option<PodState> {
+fn pod_state(pod: &Pod, opened: &[Opened]) -> Option<PodState> {
     let status = pod.status.as_ref()?;
     let on_node = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
     if on_node || is_over(pod) {
@@ -154,7 +192,7 @@ fn pod_state(pod: &Pod) -> Option<PodState> {
     let open = pod.annotations().get(OPEN_PORTS).map(|text| open_ports(text)).unwrap_or_default();
     let names = pod.labels().get("k8s-app").is_some_and(|app| app == "kube-dns");
     let open = if names { vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)] } else { open };
-    Some(PodState { namespace: pod.namespace()?, addresses, open })
+    Some(PodState { namespace: pod.namespace()?, addresses, open, granted: granted(pod.labels(), opened) })
 }
 
 /// The ports of an annotation; what isn't one stays closed.
@@ -195,15 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_is_opened_of_the_pods_that_are_chosen() {
+        let told = r#"[{"from": "a-x", "allow": [
+            {"podSelector": {"matchLabels": {"app": "web"}}, "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]},
+            {"podSelector": {"matchLabels": {"app": "db"}}}]}]"#;
+        let of = |app: &str| {
+            let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+            granted(&labels, &opened(told)).into_iter().map(|one| (one.from, one.port)).collect::<Vec<_>>()
+        };
+        let from = || "a-x".to_owned();
+        assert_eq!(of("web"), [(from(), Some((Protocol::Tcp, 80))), (from(), Some((Protocol::Udp, 53)))]);
+        assert_eq!(of("db"), [(from(), None)]);
+        assert!(of("other").is_empty());
+    }
+
+    #[test]
     fn pods_without_an_address_of_their_own_are_left_out() {
         let pod = |value| serde_json::from_value::<Pod>(value).unwrap();
         let spec = serde_json::json!({ "containers": [], "hostNetwork": true });
         let status = serde_json::json!({ "podIPs": [{ "ip": "10.0.0.1" }] });
-        assert!(pod_state(&pod(serde_json::json!({ "spec": spec, "status": status }))).is_none());
+        assert!(pod_state(&pod(serde_json::json!({ "spec": spec, "status": status })), &[]).is_none());
         let over = serde_json::json!({ "phase": "Succeeded", "podIPs": [{ "ip": "10.0.0.1" }] });
-        assert!(pod_state(&pod(serde_json::json!({ "status": over }))).is_none());
+        assert!(pod_state(&pod(serde_json::json!({ "status": over })), &[]).is_none());
         let metadata = serde_json::json!({ "namespace": "a" });
         let plain = pod(serde_json::json!({ "metadata": metadata, "status": status }));
-        assert_eq!(pod_state(&plain).unwrap().addresses.len(), 1);
+        assert_eq!(pod_state(&plain, &[]).unwrap().addresses.len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Which ways are open, which are closed, and that nothing but the programs
 //! closes them.
 
-use network::{Node, remove_all};
+use network::{Granted, Node, Protocol, remove_all};
 
 use crate::world::{
     API_SERVICE, BLUE_SERVICE, BRIEFLY, DNS_SERVICE, GATEWAY, How, INTERNET, INTERNET6, METADATA, NODE,
@@ -141,14 +141,16 @@ fn unspoof(world: &World) {
 
 fn unexpected<'a>(world: &World, ways: &'a [Way<'a>], open: bool) -> Vec<&'a str> {
     let (spoofed, others): (Vec<_>, Vec<_>) = ways.iter().partition(|way| way.how == How::Spoofed);
-    let wrong = |ways: Vec<&'a Way<'a>>| -> Vec<&'a str> {
-        let patience = if open { PATIENTLY } else { BRIEFLY };
-        ways.into_iter().filter(|way| way.is_open(patience) != open).map(|way| way.name).collect()
-    };
-    let mut names = wrong(spoofed);
+    let mut names = wrong(spoofed, open);
     unspoof(world);
-    names.extend(wrong(others));
+    names.extend(wrong(others, open));
     names
+}
+
+/// Those that are not as they should be.
+fn wrong<'a>(ways: impl IntoIterator<Item = &'a Way<'a>>, open: bool) -> Vec<&'a str> {
+    let patience = if open { PATIENTLY } else { BRIEFLY };
+    ways.into_iter().filter(|way| way.is_open(patience) != open).map(|way| way.name).collect()
 }
 
 #[test]
@@ -173,6 +175,147 @@ fn what_must_be_open_is_open() {
         let _node = protect(world);
         let ways = open(world);
         assert_eq!(unexpected(world, &ways, true), [""; 0], "closed, but must be open");
+    });
+}
+
+#[test]
+fn peers_reach_what_is_granted_and_nothing_else() {
+    in_a_world(|world| {
+        let mut node = protect(world);
+        unspoof(world);
+        let World { red, red_two, blue, .. } = world;
+        let to_blue = |name, how, target| Way {
+            name,
+            how,
+            from: &red.namespace,
+            source: None,
+            target,
+            at: (&blue.namespace, target),
+        };
+        let service = || Way {
+            name: "the port by a service",
+            how: How::Tcp,
+            from: &red.namespace,
+            source: None,
+            target: address(BLUE_SERVICE, 80),
+            at: (&blue.namespace, blue.at(8080)),
+        };
+        let granted = || {
+            vec![
+                to_blue("the port", How::Tcp, blue.at(8080)),
+                to_blue("the port, IPv6", How::Tcp, blue.at6(8080)),
+                service(),
+                to_blue("the port, UDP", How::Udp, blue.at(5353)),
+            ]
+        };
+        let back = |name, how, source, target| Way {
+            name,
+            how,
+            from: &blue.namespace,
+            source,
+            target,
+            at: (&red.namespace, target),
+        };
+        let others = || {
+            vec![
+                to_blue("another port", How::Tcp, blue.at(8081)),
+                to_blue("the port of the other protocol", How::OneWay, blue.at(8080)),
+                to_blue("the other protocol's port", How::Tcp, blue.at(5353)),
+                to_blue("fragments", How::LargeUdp, blue.at(5353)),
+                back("back", How::Tcp, None, red.at(8080)),
+                back("back from the port", How::Tcp, Some(blue.at(8080)), red.at(8080)),
+                back("back from the port, UDP", How::OneWay, Some(blue.at(5353)), red.at(5353)),
+                Way {
+                    at: (&red_two.namespace, red_two.at(8080)),
+                    ..back("to its neighbour", How::Tcp, None, red_two.at(8080))
+                },
+            ]
+        };
+        let closed: Vec<_> = granted().into_iter().chain(others()).collect();
+        assert_eq!(wrong(&closed, false), [""; 0], "open without a grant");
+
+        let mut state = world.state();
+        let grant = |state: &mut network::DesiredState, ports: &[Option<(Protocol, u16)>]| {
+            let of_blue = state.pods.iter_mut().find(|pod| pod.namespace == blue.kind.namespace).unwrap();
+            let from = || red.kind.namespace.to_owned();
+            of_blue.granted = ports.iter().map(|port| Granted { from: from(), port: *port }).collect();
+        };
+        grant(&mut state, &[Some((Protocol::Tcp, 8080)), Some((Protocol::Udp, 5353))]);
+        node.apply(&state).unwrap();
+        assert_eq!(wrong(&granted(), true), [""; 0], "closed with a grant");
+        assert_eq!(wrong(&others(), false), [""; 0], "open beside the grant");
+
+        // What was open ends when the grant does, connections and answers as well.
+        let listener = blue.namespace.enter(|| std::net::TcpListener::bind(blue.at(8080)).unwrap());
+        let mut client = red.namespace.enter(|| std::net::TcpStream::connect(blue.at(8080)).unwrap());
+        let (mut server, _) = listener.accept().unwrap();
+        let mut says = |patience| {
+            use std::io::{Read, Write};
+            client.write_all(b"x").unwrap();
+            server.set_read_timeout(Some(patience)).unwrap();
+            server.read_exact(&mut [0]).is_ok()
+        };
+        assert!(says(PATIENTLY), "a connection within the grant");
+        let (asker, answerer) = (
+            red.namespace.enter(|| std::net::UdpSocket::bind(red.at(4000)).unwrap()),
+            blue.namespace.enter(|| std::net::UdpSocket::bind(blue.at(5353)).unwrap()),
+        );
+        asker.send_to(b"ask", blue.at(5353)).unwrap();
+        answerer.set_read_timeout(Some(PATIENTLY)).unwrap();
+        answerer.recv_from(&mut [0; 8]).unwrap();
+        grant(&mut state, &[]);
+        node.apply(&state).unwrap();
+        assert!(!says(BRIEFLY), "the connection goes on");
+        answerer.send_to(b"late", red.at(4000)).unwrap();
+        asker.set_read_timeout(Some(BRIEFLY)).unwrap();
+        assert!(asker.recv_from(&mut [0; 8]).is_err(), "the answer comes");
+        drop((listener, asker, answerer));
+        assert_eq!(wrong(&closed, false), [""; 0], "open after the grant");
+
+        // All that there is.
+        grant(&mut state, &[None]);
+        node.apply(&state).unwrap();
+        let all =
+            [to_blue("any port", How::Tcp, blue.at(8081)), to_blue("any port, UDP", How::Udp, blue.at(9))];
+        assert_eq!(wrong(&all, true), [""; 0], "closed with a grant of all");
+        let back = [back("back", How::Tcp, None, red.at(8080))];
+        assert_eq!(wrong(&back, false), [""; 0], "open with a grant of all");
+    });
+}
+
+#[test]
+fn a_grant_is_not_handed_on_with_an_address() {
+    in_a_world(|world| {
+        let mut node = protect(world);
+        unspoof(world);
+        let World { red, blue, .. } = world;
+        let mut state = world.state();
+        let of_blue = state.pods.iter_mut().find(|pod| pod.namespace == blue.kind.namespace).unwrap();
+        of_blue.granted = vec![Granted { from: red.kind.namespace.into(), port: None }];
+        node.apply(&state).unwrap();
+        let way = Way {
+            name: "the pod that has the address",
+            how: How::Tcp,
+            from: &red.namespace,
+            source: None,
+            target: blue.at(8080),
+            at: (&blue.namespace, blue.at(8080)),
+        };
+        assert!(way.is_open(PATIENTLY));
+        // The runtime gives the address to a pod of another workspace, and the agent hasn't
+        // heard of it.
+        world.cni("DEL", blue, |_| ()).unwrap();
+        state.namespaces.insert("green-mnpqrs".into(), network::Owner::Workspace("green-mnpqrs".into()));
+        node.apply(&state).unwrap();
+        let pod = crate::world::Pod {
+            kind: crate::world::Kind { name: "green", namespace: "green-mnpqrs", number: blue.kind.number },
+            namespace: crate::world::Namespace::new("green"),
+            interface: blue.interface.clone(),
+            v4: blue.v4,
+            v6: blue.v6,
+        };
+        world.add(&pod);
+        assert!(!way.is_open(BRIEFLY), "who has the address now granted nothing");
     });
 }
 

@@ -234,6 +234,7 @@ impl World {
                     namespace: pod.kind.namespace.into(),
                     addresses: vec![pod.v4, pod.v6],
                     open: vec![(Protocol::Udp, 53), (Protocol::Tcp, 443)],
+                    granted: Vec::new(),
                 })
                 .into(),
             nodes: vec![NodeState {

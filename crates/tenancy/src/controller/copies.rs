@@ -61,6 +61,15 @@ pub async fn settle(
     Ok(problems)
 }
 
+/// Of a workspace of which nobody can say what is above it: what narrows stays as it is,
+/// and what gives rights goes.
+pub async fn hold(context: &Context, namespace: &str) -> Result<(), Error> {
+    for copy in context.sources.copies(namespace).iter().filter(|(kind, _)| propagation::gives_rights(kind)) {
+        remove(context, namespace, copy).await?;
+    }
+    Ok(())
+}
+
 fn objects(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject>> {
     let resource: ApiResource = kinds().into_iter().find(|resource| resource.kind == kind)?;
     Some(Api::namespaced_with(client.clone(), namespace, &resource))

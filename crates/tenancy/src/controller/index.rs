@@ -11,10 +11,11 @@ use kube::runtime::watcher::{self, Event};
 
 use api::people::People;
 use api::tree::Problem;
-use api::{Member, Role, Workspace};
+use api::{Member, Peering, Role, Workspace};
 
 use super::lock;
 use crate::deletion::Child;
+use crate::peering::{Peer, Peerings, Place, State};
 
 /// What is known.
 pub struct Index {
@@ -25,6 +26,7 @@ pub struct Index {
 #[derive(Default)]
 struct Known {
     people: People,
+    peerings: Peerings,
     /// The plan that each workspace names, which holds for what is below it as well.
     plans: HashMap<String, Option<String>>,
 }
@@ -59,7 +61,9 @@ impl Index {
             }
             _ => BTreeSet::new(),
         };
-        self.tell(concerned);
+        // Who comes to be too far down, or no longer is, talks with others.
+        let near: BTreeSet<String> = concerned.iter().flat_map(|name| known.peerings.near(name)).collect();
+        self.tell(near);
     }
 
     /// What happened to a member; `all` has it already.
@@ -90,6 +94,44 @@ impl Index {
         self.tell(concerned);
     }
 
+    /// What happened to a peering; `all` has it already.
+    pub fn hear_peering(&self, event: &watcher::Result<Event<Peering>>, all: &Store<Peering>) {
+        let mut known = lock(&self.known);
+        let place = |peering: &Peering| (peering.namespace().unwrap_or_default(), peering.name_any());
+        let concerned = match event {
+            Ok(Event::Apply(peering) | Event::InitApply(peering)) => {
+                let (namespace, name) = place(peering);
+                known.peerings.set(&namespace, &name, peering.spec.clone())
+            }
+            Ok(Event::Delete(peering)) => {
+                let (namespace, name) = place(peering);
+                known.peerings.remove(&namespace, &name)
+            }
+            Ok(Event::InitDone) => {
+                let there: HashSet<(String, String)> = all.state().iter().map(|one| place(one)).collect();
+                let all = known.peerings.all().map(|(namespace, name)| (namespace.into(), name.into()));
+                let gone: Vec<(String, String)> = all.filter(|one| !there.contains(one)).collect();
+                gone.iter().flat_map(|(namespace, name)| known.peerings.remove(namespace, name)).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        self.tell(concerned);
+    }
+
+    /// With whom a workspace's pods may talk.
+    pub fn peers(&self, name: &str) -> Vec<Peer> {
+        let known = lock(&self.known);
+        known.peerings.peers(name, |name| known.is_shut(name))
+    }
+
+    /// How the peerings in a namespace are, by name.
+    pub fn peerings(&self, namespace: &str) -> Vec<(String, State)> {
+        let known = lock(&self.known);
+        let names = known.peerings.of(namespace);
+        let state = |name: &str| known.peerings.state(namespace, name, |name| known.is_shut(name));
+        names.filter_map(|name| Some((name.to_owned(), state(name)?))).collect()
+    }
+
     /// Everybody's role in a workspace, by itself and by what is above it.
     pub fn roles(&self, name: &str) -> BTreeMap<String, Role> {
         lock(&self.known).people.roles(name)
@@ -112,6 +154,12 @@ impl Index {
     /// What is above a workspace, the nearest first.
     pub fn above(&self, name: &str) -> Vec<String> {
         lock(&self.known).people.tree().above(name).map(str::to_owned).collect()
+    }
+
+    /// All that is over a workspace, the nearest first, however far down it is: what is
+    /// used there counts in every quota.
+    pub fn over(&self, name: &str) -> Vec<String> {
+        lock(&self.known).people.tree().over(name).into_iter().map(str::to_owned).collect()
     }
 
     /// A workspace's namespace.
@@ -153,6 +201,12 @@ impl Known {
         let name = workspace.name_any();
         let namespace = workspace.status.as_ref().and_then(|status| status.namespace.as_deref());
         let mut concerned = self.people.set_workspace(&name, workspace.node(), namespace);
+        let place = Place {
+            owner: workspace.spec.owner.clone(),
+            namespace: namespace.map(Into::into),
+            rests: workspace.rests() || workspace.metadata.deletion_timestamp.is_some(),
+        };
+        concerned.extend(self.peerings.set_place(&name, place));
         let plan = workspace.spec.plan.clone();
         if self.plans.insert(name.clone(), plan.clone()) != Some(plan) {
             concerned.extend(self.people.tree().below(&name));
@@ -162,7 +216,14 @@ impl Known {
 
     fn remove(&mut self, name: &str) -> BTreeSet<String> {
         self.plans.remove(name);
-        self.people.remove_workspace(name)
+        let mut concerned = self.peerings.remove_place(name);
+        concerned.extend(self.people.remove_workspace(name));
+        concerned
+    }
+
+    /// Whether nobody can say what holds for a workspace.
+    fn is_shut(&self, name: &str) -> bool {
+        self.people.tree().parent(name).is_err_and(|problem| problem.is_undecided())
     }
 }
 
@@ -253,6 +314,49 @@ mod tests {
     }
 
     #[test]
+    fn a_peering_concerns_both_sides_and_ends_where_nobody_can_say_what_holds() {
+        let (index, mut out) = Index::new();
+        let (store, _writer) = reflector::store::<Workspace>();
+        let (peerings, mut peering_writer) = reflector::store::<Peering>();
+        let hear = |workspace| index.hear_workspace(&Ok(Event::Apply(workspace)), &store);
+        hear(workspace("root", None, "p"));
+        hear(workspace("shop", Some("root"), "p"));
+        hear(workspace("bank", None, "p"));
+        told(&mut out);
+        let peering = |namespace: &str, with: &str| {
+            let spec = api::PeeringSpec { with: with.into(), allow: vec![api::peering::Allowed::default()] };
+            let mut peering = Peering::new("p", spec);
+            peering.metadata.namespace = Some(namespace.into());
+            peering
+        };
+        let all = [peering("shop-x", "ada/bank"), peering("bank-x", "shop")];
+        for event in
+            [Event::Init].into_iter().chain(all.clone().map(Event::InitApply)).chain([Event::InitDone])
+        {
+            peering_writer.apply_watcher_event(&event);
+            index.hear_peering(&Ok(event), &peerings);
+        }
+        assert_eq!(told(&mut out), "bank shop");
+        assert_eq!((index.peers("shop").len(), index.peers("bank").len()), (1, 1));
+        // A status says nothing new.
+        index.hear_peering(&Ok(Event::Apply(all[0].clone())), &peerings);
+        assert_eq!(told(&mut out), "");
+        // What is above it is now below it.
+        index.hear_workspace(&Ok(Event::Apply(workspace("root", Some("shop"), "p"))), &store);
+        assert_eq!(told(&mut out), "bank root shop");
+        assert!(index.peers("shop").is_empty() && index.peers("bank").is_empty());
+        index.hear_workspace(&Ok(Event::Apply(workspace("root", None, "p"))), &store);
+        assert_eq!(index.peers("bank").len(), 1);
+        told(&mut out);
+        for event in [Event::Init, Event::InitApply(all[0].clone()), Event::InitDone] {
+            peering_writer.apply_watcher_event(&event);
+            index.hear_peering(&Ok(event), &peerings);
+        }
+        assert_eq!(told(&mut out), "bank shop");
+        assert!(index.peers("shop").is_empty());
+    }
+
+    #[test]
     fn who_is_below_shares_a_quota_as_long_as_both_agree() {
         let (index, mut out) = Index::new();
         let (store, mut writer) = reflector::store::<Workspace>();
@@ -267,9 +371,9 @@ mod tests {
         // Whether the keeper counts it and its namespace is told.
         let shares = |name: &str| {
             let mut cover = Cover::default();
-            assert!(cover.refresh(&all, &store, &|name: &str| index.above(name)));
+            assert!(cover.refresh(&all, &store, &|name: &str| index.over(name)));
             let is_counted = cover.namespaces("all").is_some_and(|all| all.contains(&format!("{name}-x")));
-            let is_told = !cover::quotas(&all, "bob", name, &index.above(name)).is_empty();
+            let is_told = !cover::quotas(&all, "bob", name, &index.over(name)).is_empty();
             assert_eq!(is_counted, is_told, "{name}");
             is_told
         };

@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, PatchParams};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 
 use api::{Workspace, WorkspaceStatus, tree};
 
 use super::rest::{Rest, SUSPENDED};
-use super::{Error, failed, status_patch};
+use super::{Error, event, failed, status_patch};
 
 /// The type of the condition that tells whether a workspace is below its parent.
 const PARENT: &str = "Parent";
@@ -96,8 +96,27 @@ pub async fn write(
     let status = next(workspace, namespace, told, &now());
     if workspace.status.as_ref() != Some(&status) {
         patch(client, workspace, &status).await?;
+        for refused in refusals(workspace, &status) {
+            event::refused(client, &workspace.object_ref(&()), &refused.reason, &refused.message).await;
+        }
     }
     Ok(())
+}
+
+/// The conditions that say that something is refused, and didn't before.
+fn refusals<'a>(workspace: &Workspace, now: &'a WorkspaceStatus) -> Vec<&'a Condition> {
+    let before = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_refusal = |condition: &&Condition| {
+        // These tell what is under way.
+        condition.status == "False"
+            && condition.type_ != SUSPENDED
+            && !["Pending", "Deleted"].contains(&condition.reason.as_str())
+    };
+    let same = |one: &Condition, other: &Condition| {
+        (&one.type_, &one.reason, &one.message) == (&other.type_, &other.reason, &other.message)
+    };
+    let is_new = |condition: &&Condition| !before.iter().any(|before| same(before, condition));
+    now.conditions.iter().filter(is_refusal).filter(is_new).collect()
 }
 
 /// Notes the namespace, before anything is in it.
@@ -139,6 +158,29 @@ mod tests {
             next(&workspace, Some("a-x"), Told::refused(Problem::new("OwnerMissing", "who?")), &at(3));
         assert_eq!(turned.conditions[0].last_transition_time, at(3));
         assert_eq!(turned.namespace.as_deref(), Some("a-x"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_once() {
+        let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
+        let mut reasons = |told: Told| {
+            let status = next(&workspace, Some("a-x"), told, &at(1));
+            let reasons: Vec<String> =
+                refusals(&workspace, &status).iter().map(|one| one.reason.clone()).collect();
+            workspace.status = Some(status);
+            reasons.join(" ")
+        };
+        let told = |reason| Told::refused(Problem::new(reason, "why"));
+        assert_eq!(reasons(told("Pending")), "");
+        assert_eq!(reasons(told("PlanMissing")), "PlanMissing");
+        assert_eq!(reasons(told("PlanMissing")), "");
+        assert_eq!(reasons(told("OwnerMissing")), "OwnerMissing");
+        assert_eq!(reasons(told("Deleted")), "");
+        let cycle = Err(tree::Problem::Cycle(vec!["a".into()]));
+        let told =
+            Told { outcome: Ok(()), rest: Rest::Resuming, parent: Some(cycle), uncopied: vec!["x".into()] };
+        assert_eq!(reasons(told.clone()), "Cycle NotCopied");
+        assert_eq!(reasons(told), "");
     }
 
     #[test]

@@ -16,7 +16,6 @@ use kube::api::{Api, PartialObjectMeta, PostParams};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -27,35 +26,12 @@ use api::names::{SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION};
 use super::amount::{Amounts, write};
 use super::book::{Book, Outcome, Request};
 use super::charge::Interest;
+use crate::review::{self, Request as Asked, Resource, Review};
 
 /// How long it is waited for something to go that is there.
 const FULL: Duration = Duration::from_secs(1);
 /// How long it is waited for what becomes of others' requests.
 const HELD: Duration = Duration::from_secs(4);
-
-/// What the API server asks.
-#[derive(Debug, Deserialize)]
-pub struct Review {
-    request: Asked,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Asked {
-    uid: String,
-    resource: Resource,
-    namespace: String,
-    object: Value,
-    old_object: Value,
-    dry_run: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Resource {
-    group: String,
-    resource: String,
-}
 
 /// Why an object isn't admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +48,8 @@ enum Refusal {
     Unavailable(String),
 }
 
-impl Refusal {
-    /// The status' code and reason. One that says "try again" is no refusal for quota.
+impl review::Refusal for Refusal {
+    // One that says "try again" is no refusal for quota.
     fn status(&self) -> (u16, &'static str) {
         match self {
             Self::Full { .. } => (403, "Forbidden"),
@@ -168,17 +144,11 @@ impl Gate {
     /// The answer to a question.
     pub async fn answer(&self, review: &Review) -> Value {
         let asked = &review.request;
-        let mut response = json!({ "uid": asked.uid, "allowed": true });
-        if let Err(refusal) = self.ask(asked).await {
-            let (code, reason) = refusal.status();
+        let verdict = self.ask(asked).await;
+        if let Err(refusal) = &verdict {
             tracing::debug!(namespace = asked.namespace, %refusal, "not admitted");
-            response["allowed"] = false.into();
-            response["status"] = json!({
-                "apiVersion": "v1", "kind": "Status", "status": "Failure",
-                "code": code, "reason": reason, "message": refusal.to_string(),
-            });
         }
-        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
+        review.answer(verdict)
     }
 
     async fn ask(&self, asked: &Asked) -> Result<(), Refusal> {
@@ -496,33 +466,20 @@ pub fn registration(authority: &str, interest: &Interest) -> Value {
             rules.push(rule(&group, growing, "UPDATE"));
         }
     }
-    let webhook = json!({
-        "name": "quota.admission.atoll.dev",
-        "admissionReviewVersions": ["v1"],
-        "clientConfig": {
-            "caBundle": crate::admission::base64(authority.as_bytes()),
-            "service": { "namespace": api::names::SYSTEM_NAMESPACE, "name": "admission", "path": PATH, "port": 443 },
-        },
-        "failurePolicy": "Fail",
-        "matchPolicy": "Equivalent",
+    let more = json!({
         "namespaceSelector": { "matchExpressions": [
             { "key": api::names::WORKSPACE_LABEL, "operator": "Exists" },
             { "key": SHARED_QUOTA_LABEL, "operator": "Exists" },
         ] },
-        "objectSelector": {},
         "rules": rules,
         // A dry run reserves nothing.
         "sideEffects": "NoneOnDryRun",
         "timeoutSeconds": 10,
     });
+    let webhook = review::webhook("quota.admission.atoll.dev", PATH, authority, more);
     // Without a quota there is nothing to ask.
     let webhooks = if interest.names.is_empty() { Vec::new() } else { vec![webhook] };
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": { "name": NAME },
-        "webhooks": webhooks,
-    })
+    review::registration("ValidatingWebhookConfiguration", NAME, &webhooks)
 }
 
 #[cfg(test)]
@@ -531,6 +488,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
     use super::*;
+    use crate::review::Refusal as _;
 
     fn quota(hard: &[(&str, &str)]) -> SharedQuota {
         let hard = hard.iter().map(|(name, most)| (name.to_string(), Quantity(most.to_string()))).collect();

@@ -178,6 +178,44 @@ fn make_a_circle() {
     outcome.unwrap();
 }
 
+/// So many workspaces of mallory's, each below the one before.
+fn chain(world: &World, first: &str, count: usize) -> String {
+    let workspace = |level: usize| {
+        let above = level.checked_sub(1).map(|above| format!(", parent: {first}{above}")).unwrap_or_default();
+        format!(
+            "{{apiVersion: atoll.dev/v1alpha1, kind: Workspace, metadata: {{name: {first}{level}}}, \
+             spec: {{owner: mallory{above}}}}}"
+        )
+    };
+    let all = (0..count).map(workspace).collect::<Vec<_>>().join("\n---\n");
+    let file = world.owner.file(&format!("{first}.yaml"), &all);
+    world.cluster.kubectl(&["apply", "-f", &file]).ok();
+    file
+}
+
+/// What is too far down would have nothing above it that holds.
+#[test]
+fn sink_a_subtree_out_of_reach_of_what_is_above_it() {
+    let world = World::shared();
+    world.cluster.atoll(&["account", "limit", "mallory", "300"]).ok();
+    let high = chain(world, "lab-high", 66);
+    let low = chain(world, "lab-low", 66);
+    let outcome = std::panic::catch_unwind(|| {
+        check(world, "spec.parent: what is below would have 131 levels above it", &[Lookups], || {
+            set_parent(&world.owner, "lab-low0", r#""lab-high65""#)
+        });
+        set_parent(&world.owner, "lab-low0", r#""lab-high62""#).ok();
+    });
+    // One that has others below it isn't deleted: each round takes some of the lowest.
+    for file in [&low, &high] {
+        eventually("the workspaces are gone", Duration::from_secs(300), || {
+            let said = world.cluster.kubectl(&["delete", "--ignore-not-found", "--wait=false", "-f", file]);
+            if said.code == Some(0) { Ok(()) } else { Err(said.err) }
+        });
+    }
+    outcome.unwrap();
+}
+
 #[test]
 fn take_a_parent_from_its_children() {
     let world = World::shared();

@@ -94,6 +94,32 @@ fn route(spec: &str, reason: &'static str) -> Attack<'static> {
     object(&manifest, reason, "atoll-hosts")
 }
 
+/// Something by which the workspace would be reached.
+fn door(kind: &str, metadata: &str, spec: &str, reason: &'static str) -> Attack<'static> {
+    let manifest = format!(
+        "{{apiVersion: {kind}, metadata: {{name: attack, namespace: NS{metadata}}}, spec: {{{spec}}}}}"
+    );
+    object(&manifest, reason, "atoll-doors")
+}
+
+#[test]
+fn make_a_gateway_of_a_class_that_the_plan_does_not_allow() {
+    let world = World::shared();
+    let gateway = |class: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: attack, namespace: {}}}, \
+             spec: {{gatewayClassName: {class}, listeners: [{{name: h, port: 80, protocol: HTTP}}]}}}}",
+            world.namespace
+        )
+    };
+    even_with("atoll:dev", "create", "gateways.gateway.networking.k8s.io", |world| {
+        with_the_right(|| world.developer.tries(&gateway("atoll")));
+        world.developer.tries(&gateway("atoll")).ok();
+        let reason = "spec.gatewayClassName: name one that the plan allows, of atoll, and not other";
+        check(world, reason, &[Policy("atoll-doors")], || world.developer.tries(&gateway("other")));
+    });
+}
+
 const BACKEND: &str =
     "http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}";
 
@@ -111,6 +137,20 @@ campaign! {
     take_every_host => ingress(&format!("rules: [{{{BACKEND}}}]"), "a rule without a host");
     take_every_host_that_has_no_other => ingress("defaultBackend: {service: {name: a, port: {number: 80}}}", "spec.defaultBackend");
     take_every_host_by_a_route => route("parentRefs: []", "a route without a host");
+    take_an_ingress_class_that_the_plan_does_not_allow => {
+        door("networking.k8s.io/v1, kind: Ingress", "", &format!("ingressClassName: other, rules: [{{host: a.example, {BACKEND}}}]"), "spec.ingressClassName: name one that the plan allows, of atoll, nginx, and not \"other\"")
+    };
+    take_an_ingress_class_by_annotation => {
+        door("networking.k8s.io/v1, kind: Ingress", ", annotations: {kubernetes.io/ingress.class: other}", &format!("rules: [{{host: a.example, {BACKEND}}}]"), "and not \"other\"")
+    };
+    attach_to_a_neighbours_gateway => {
+        let refs = format!("hostnames: [a.example], parentRefs: [{{name: door, namespace: {}}}]", World::shared().victim.namespace);
+        door("gateway.networking.k8s.io/v1, kind: HTTPRoute", "", &refs, "spec.parentRefs: the plan doesn't allow the Gateway vault-")
+    };
+    attach_to_what_is_no_gateway => {
+        let refs = "hostnames: [a.example], parentRefs: [{name: front, kind: Service, group: '', port: 80}]";
+        door("gateway.networking.k8s.io/v1, kind: HTTPRoute", "", refs, "spec.parentRefs: a route attaches to Gateways alone")
+    };
     be_the_desktop => ingress(&format!("rules: [{{host: atoll.localhost, {BACKEND}}}]"), "belong to the desktop");
     be_the_kubernetes_api_by_a_route => route("hostnames: [api.atoll.localhost]", "belong to the desktop");
 }

@@ -89,6 +89,7 @@ rolebindings.rbac.authorization.k8s.io r r rw
 instances.atoll.dev r rw rw
 invitations.atoll.dev - - ri
 members.atoll.dev rd rd rm
+peerings.atoll.dev r r rm
 ";
 
 /// For every account, anywhere: about themselves, and what policies narrow.
