@@ -196,6 +196,15 @@ pub fn clusters(state: &Path) -> Result<Vec<Record>> {
     Ok(found)
 }
 
+/// Takes the lock under which a cluster's ports and addresses are chosen and noted: of
+/// two that come up at once the second sees what the first has. It is held until the
+/// returned file is dropped.
+pub fn lock_choices(state: &Path) -> Result<nix::fcntl::Flock<fs::File>> {
+    let folder = fs::File::open(state).map_err(Error::file("opening", state))?;
+    nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive)
+        .map_err(|(_, error)| Error::file("locking", state)(error.into()))
+}
+
 /// Checks that a cluster's name is a DNS label, short enough that nodes and
 /// hosts can be named after it.
 pub fn check_name(name: &str) -> Result<()> {

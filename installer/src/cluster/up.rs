@@ -67,7 +67,8 @@ pub async fn up(
     let directory = options.place.directory();
 
     let mut existing = directory.load()?;
-    let ports = choose_ports(options, existing.as_ref())?;
+    // Refused before anything is done; which ports it gets is decided further down.
+    choose_ports(options, existing.as_ref())?;
     let mut changed = existing.is_none();
     // The image comes before anything is written: without one nothing changes.
     let image = match &existing {
@@ -84,6 +85,8 @@ pub async fn up(
     let _lock = directory.lock()?;
     // Another `up` may have been faster.
     existing = directory.load()?;
+    let choosing = record::lock_choices(&options.place.state)?;
+    let ports = choose_ports(options, existing.as_ref())?;
     let mut record = match (existing, image) {
         (Some(record), _) => record,
         (None, Some(image)) => {
@@ -110,6 +113,7 @@ pub async fn up(
     record.nodes = nodes;
     record.ports = ports;
     directory.save(&record)?;
+    drop(choosing);
 
     progress.step("starting nodes");
     network::ensure(&options.place.state, &record)?;
