@@ -17,7 +17,8 @@ fn pods(person: &Person) {
         format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}, \
              spec: {{containers: [{{name: c, image: 'busybox:1.35', command: [sh, -c, \
-             'mkdir /www; echo here > /www/index.html; httpd -p 8080 -h /www; httpd -f -p 80 -h /www']}}]}}}}"
+             'mkdir /www; echo here > /www/index.html; httpd -p 8080 -h /www; httpd -f -p 80 -h /www']}}], \
+             terminationGracePeriodSeconds: 0}}}}"
         )
     };
     person.apply(&[web("web"), web("other")].join("\n---\n"));
