@@ -33,8 +33,8 @@ fn address(person: &Person, pod: &str) -> String {
 
 /// Whether a person's pod `web` gets an answer.
 fn reaches(person: &Person, address: &str, port: u16) -> bool {
-    let url = format!("http://{address}:{port}/");
-    let words = ["exec", "-n", &person.namespace, "web", "--", "wget", "-q", "-T", "2", "-O", "-", &url];
+    let fetch = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port}");
+    let words = ["exec", "-n", &person.namespace, "web", "--", "sh", "-c", &fetch];
     person.kubectl(&words).out.contains("here")
 }
 
