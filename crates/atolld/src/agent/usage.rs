@@ -1,7 +1,7 @@
 //! Measures what the pods of this node use, and brings it to the server.
 //!
-//! A tick every few seconds looks at the cgroups; a minute that is over is written
-//! down before it is sent, and sent until it was taken.
+//! A tick every few seconds looks at the cgroups and writes down what it saw; a minute
+//! that is over is sent once it is written down, and sent until it was taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -83,18 +83,19 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> a
         ticks.tick().await;
         let time = identity::now();
         let gone = look(&mut recorder, cluster, &arguments.node, &hierarchy, path, time)?;
-        if !gone.is_empty() {
-            // Safe before the kernel forgets it.
+        // What pods hold is known from one look to the next alone: whoever is started after
+        // this process has died goes on from here. It is safe before the kernel forgets
+        // who has gone.
+        if time / 60_000 <= minute {
             file::save(&state, &recorder)?;
             gone.iter().try_for_each(|uid| path.forget(uid))?;
-        }
-        if time / 60_000 <= minute {
             continue;
         }
         recorder.close(minute);
         minute = time / 60_000;
         // Written down first: what was sent is never told otherwise after a crash.
         file::save(&state, &recorder)?;
+        gone.iter().try_for_each(|uid| path.forget(uid))?;
         while let Some((batch, last)) = recorder.batch(&arguments.cluster, &arguments.node, MOST) {
             match tokio::time::timeout(ANSWER, send(&connector, arguments.server, &batch)).await {
                 Ok(Ok(())) => recorder.taken(last),
