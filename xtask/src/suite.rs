@@ -30,11 +30,8 @@ pub fn run_all(only: Option<&str>) -> anyhow::Result<()> {
     run(built)?;
     let result = match only {
         Some(only) => half("shared", &[only]),
-        None => side_by_side().and_then(|()| {
-            down("shared");
-            down("tenants");
-            run(in_order(tests(), &[ALONE]))
-        }),
+        // They take the shared clusters down by themselves.
+        None => side_by_side().and_then(|()| run(in_order(tests(), &[ALONE]))),
     };
     for cluster in ["shared", "tenants", "interrupted", "offline", "traces"] {
         down(cluster);

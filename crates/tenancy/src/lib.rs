@@ -16,6 +16,7 @@
 //! It knows nothing of passwords and tokens, and nobody's usage.
 
 pub mod admission;
+mod condition;
 pub mod controller;
 pub mod deletion;
 pub mod desired;

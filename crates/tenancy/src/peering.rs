@@ -238,7 +238,8 @@ impl Peerings {
 
 /// The name of the workspace that a peering names.
 fn target(spec: &PeeringSpec) -> &str {
-    spec.with.split_once('/').map_or(spec.with.as_str(), |(_, name)| name)
+    // Whose it is doesn't matter to its name.
+    spec.other("").1
 }
 
 /// How much room a peering takes.

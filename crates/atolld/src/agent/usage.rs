@@ -83,19 +83,20 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> a
         ticks.tick().await;
         let time = identity::now();
         let gone = look(&mut recorder, cluster, &arguments.node, &hierarchy, path, time)?;
-        // What pods hold is known from one look to the next alone: whoever is started after
-        // this process has died goes on from here. It is safe before the kernel forgets
-        // who has gone.
-        if time / 60_000 <= minute {
-            file::save(&state, &recorder)?;
-            gone.iter().try_for_each(|uid| path.forget(uid))?;
-            continue;
+        let is_over = time / 60_000 > minute;
+        if is_over {
+            recorder.close(minute);
+            minute = time / 60_000;
         }
-        recorder.close(minute);
-        minute = time / 60_000;
-        // Written down first: what was sent is never told otherwise after a crash.
+        // What pods hold is known from one look to the next alone: whoever is started after
+        // this process has died goes on from here. It is written down before the kernel
+        // forgets who has gone, and before it is sent: what was sent is never told
+        // otherwise after a crash.
         file::save(&state, &recorder)?;
         gone.iter().try_for_each(|uid| path.forget(uid))?;
+        if !is_over {
+            continue;
+        }
         while let Some((batch, last)) = recorder.batch(&arguments.cluster, &arguments.node, MOST) {
             match tokio::time::timeout(ANSWER, send(&connector, arguments.server, &batch)).await {
                 Ok(Ok(())) => recorder.taken(last),

@@ -1,6 +1,6 @@
 //! Tells peerings how they are.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
@@ -9,6 +9,7 @@ use serde_json::json;
 use api::{Peering, PeeringStatus};
 
 use super::{Context, Error, event, failed};
+use crate::condition;
 use crate::peering::State;
 
 /// The condition's type.
@@ -44,22 +45,13 @@ pub async fn tell(context: &Context, namespace: &str) -> Result<(), Error> {
 
 fn next(peering: &Peering, state: &State, now: Time) -> PeeringStatus {
     let old = peering.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let before = old.iter().find(|condition| condition.type_ == IN_FORCE);
     let (reason, message) = state.told();
     let (status, namespace) = match state {
         State::InForce(namespace) => ("True", Some(namespace.clone())),
         _ => ("False", None),
     };
-    let since =
-        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-    let condition = Condition {
-        type_: IN_FORCE.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message,
-        last_transition_time: since.unwrap_or(now),
-        observed_generation: peering.metadata.generation,
-    };
+    let condition =
+        condition::next(old, IN_FORCE, (status, reason, message), peering.metadata.generation, now);
     PeeringStatus { namespace, conditions: vec![condition] }
 }
 

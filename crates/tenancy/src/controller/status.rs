@@ -8,6 +8,7 @@ use api::{Workspace, WorkspaceStatus, tree};
 
 use super::rest::{Rest, SUSPENDED};
 use super::{Error, event, failed, status_patch};
+use crate::condition;
 
 /// The type of the condition that tells whether a workspace is below its parent.
 const PARENT: &str = "Parent";
@@ -36,12 +37,14 @@ pub struct Told {
     pub parent: Option<Result<(), tree::Problem>>,
     /// What of it, or of what is above it, can't be copied.
     pub uncopied: Vec<String>,
+    /// The digest of what is kept in its namespace, as far as it is known.
+    pub applied: Option<String>,
 }
 
 impl Told {
     /// Nothing of it is there, because of this.
     pub fn refused(problem: Problem) -> Self {
-        Self { outcome: Err(problem), rest: Rest::Running, parent: None, uncopied: Vec::new() }
+        Self { outcome: Err(problem), rest: Rest::Running, parent: None, uncopied: Vec::new(), applied: None }
     }
 }
 
@@ -54,17 +57,8 @@ fn next(workspace: &Workspace, namespace: Option<&str>, told: Told, now: &Time) 
         Err(problem) => ("False", problem.reason.to_string(), problem.message),
     };
     let condition = |kind: &str, (status, reason, message): (&str, String, String)| {
-        let before = old.conditions.iter().find(|condition| condition.type_ == kind);
-        let since =
-            before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-        Condition {
-            type_: kind.into(),
-            status: status.into(),
-            reason,
-            message,
-            last_transition_time: since.unwrap_or_else(|| now.clone()),
-            observed_generation: workspace.metadata.generation,
-        }
+        let told = (status, reason.as_str(), message);
+        condition::next(&old.conditions, kind, told, workspace.metadata.generation, now.clone())
     };
     let mut conditions = vec![condition("Ready", ready)];
     conditions.extend(told.parent.map(|parent| match parent {
@@ -82,6 +76,7 @@ fn next(workspace: &Workspace, namespace: Option<&str>, told: Told, now: &Time) 
         namespace: namespace.map(Into::into).or(old.namespace.clone()),
         conditions,
         children: old.children,
+        applied: told.applied.or(old.applied),
         observed_generation: workspace.metadata.generation,
     }
 }
@@ -150,7 +145,13 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_turns() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
-        let well = || Told { outcome: Ok(()), rest: Rest::Running, parent: None, uncopied: Vec::new() };
+        let well = || Told {
+            outcome: Ok(()),
+            rest: Rest::Running,
+            parent: None,
+            uncopied: Vec::new(),
+            applied: None,
+        };
         workspace.status = Some(next(&workspace, Some("a-x"), well(), &at(1)));
         let same = next(&workspace, Some("a-x"), well(), &at(2));
         assert_eq!(Some(&same), workspace.status.as_ref());
@@ -187,7 +188,7 @@ mod tests {
     fn a_workspace_at_rest_says_so_until_it_runs() {
         let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let mut check = |rest, second, wanted: Option<(&str, i64)>| {
-            let told = Told { outcome: Ok(()), rest, parent: None, uncopied: Vec::new() };
+            let told = Told { outcome: Ok(()), rest, parent: None, uncopied: Vec::new(), applied: None };
             let status = next(&workspace, Some("a-x"), told, &at(second));
             let told = status.conditions.iter().find(|condition| condition.type_ == SUSPENDED);
             let told = told.map(|told| (told.reason.clone(), told.last_transition_time.clone()));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, DynamicObject, PartialObjectMeta, PostParams};
 use kube::core::ApiResource;
 use kube::error::DiscoveryError;
@@ -26,6 +26,7 @@ use super::book::settle;
 use super::charge::Interest;
 use super::cover::Cover;
 use super::index::Index;
+use crate::condition;
 
 /// How much happens before it is written down: as long as a reservation stays for
 /// nothing.
@@ -332,25 +333,18 @@ impl Keeper {
                 format!("the cluster has no {}: define it, or correct spec.hard", missing.join(", ")),
             )
         };
-        let before = quota.status.as_ref().and_then(|status| status.conditions.first());
-        let is_told = before.is_some_and(|before| before.status == status && before.message == message);
+        let before = quota.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let is_told =
+            before.first().is_some_and(|before| before.status == status && before.message == message);
         if is_told && next.is_none() {
             return None;
         }
         let mut next = next.unwrap_or_else(|| quota.clone());
         if !is_told {
-            let since = before.filter(|before| before.status == status).map_or_else(
-                || Time(k8s_openapi::jiff::Timestamp::now()),
-                |before| before.last_transition_time.clone(),
-            );
-            next.status.get_or_insert_default().conditions = vec![Condition {
-                type_: "Counted".into(),
-                status: status.into(),
-                reason: reason.into(),
-                message,
-                last_transition_time: since,
-                observed_generation: quota.metadata.generation,
-            }];
+            let now = Time(k8s_openapi::jiff::Timestamp::now());
+            let told = (status, reason, message);
+            next.status.get_or_insert_default().conditions =
+                vec![condition::next(before, "Counted", told, quota.metadata.generation, now)];
         }
         Some(next)
     }
