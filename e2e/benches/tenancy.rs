@@ -268,17 +268,10 @@ async fn restart(cluster: &Cluster, admin: &Client, count: usize) {
     members.delete("olga", &DeleteParams::default()).await.unwrap();
 }
 
-/// How long the webhooks take, by the API server's own histograms, while pods are made
-/// in workspaces that share a quota.
+/// How long admission takes, by the API server's own histograms, while pods are made at a
+/// steady rate: in workspaces that share no quota, then in the same ones when they do.
 async fn admission(admin: &Client, person: &Client) {
-    const PODS: usize = 1000;
     const SHARING: usize = 50;
-    let quota = json!({
-        "apiVersion": "atoll.dev/v1alpha1", "kind": "SharedQuota", "metadata": { "name": "olga" },
-        "spec": { "account": "olga", "hard": { "pods": "100000" } },
-    });
-    let quotas: Api<SharedQuota> = Api::all(admin.clone());
-    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
     let all: Api<Workspace> = Api::all(admin.clone());
     let mut namespaces = Vec::new();
     for index in 0..SHARING {
@@ -293,40 +286,18 @@ async fn admission(admin: &Client, person: &Client) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         });
     }
+    for rate in [50, 100, 200] {
+        make_pods(admin, person, &namespaces, rate, "in workspaces that share nothing").await;
+    }
+    let quota = json!({
+        "apiVersion": "atoll.dev/v1alpha1", "kind": "SharedQuota", "metadata": { "name": "olga" },
+        "spec": { "account": "olga", "hard": { "pods": "100000" } },
+    });
+    let quotas: Api<SharedQuota> = Api::all(admin.clone());
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let name = "apiserver_admission_webhook_admission_duration_seconds_bucket";
-    let before = metric(admin, name).await;
-    let started = Instant::now();
-    stream::iter(0..PODS)
-        .for_each_concurrent(AT_ONCE, |index| {
-            let pods: Api<Pod> = Api::namespaced(person.clone(), &namespaces[index % SHARING]);
-            async move {
-                pods.create(&PostParams::default(), &pod(&format!("p-{index}"))).await.unwrap();
-            }
-        })
-        .await;
-    println!(
-        "## {:.0} pods/s, by one account in {SHARING} workspaces",
-        PODS as f64 / started.elapsed().as_secs_f64()
-    );
-    let after = metric(admin, name).await;
-    for webhook in ["pods.admission.atoll.dev", "quota.admission.atoll.dev"] {
-        let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for (labels, value) in &after {
-            if labels.contains(&format!("name=\"{webhook}\"")) && labels.contains("operation=\"CREATE\"") {
-                let bound = labels.split("le=\"").nth(1).unwrap().split('"').next().unwrap();
-                let bound = bound.parse().unwrap_or(f64::INFINITY);
-                buckets.push((bound, value - before.get(labels).copied().unwrap_or_default()));
-            }
-        }
-        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let asked = buckets.last().map_or(0.0, |last| last.1);
-        let shares: Vec<String> = buckets
-            .iter()
-            .filter(|(bound, _)| bound.is_finite())
-            .map(|(bound, count)| format!("{:.0} ms {:.1} %", bound * 1000.0, count / asked * 100.0))
-            .collect();
-        println!("{webhook}, {asked:.0} asked, answered within: {}", shares.join(", "));
+    for rate in [50, 100, 200] {
+        make_pods(admin, person, &namespaces, rate, "in workspaces that share a quota").await;
     }
     for index in 0..SHARING {
         all.delete(&format!("olga-shares-{index}"), &DeleteParams::default()).await.unwrap();
@@ -340,5 +311,67 @@ async fn admission(admin: &Client, person: &Client) {
         .any(|one| one.name_any().starts_with("olga-"))
     {
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A pod's creation each so often, however long the ones before take, for ten seconds.
+async fn make_pods(admin: &Client, person: &Client, namespaces: &[String], rate: usize, place: &str) {
+    const SECONDS: usize = 10;
+    const WEBHOOK: &str = "apiserver_admission_webhook_admission_duration_seconds_bucket";
+    const POLICY: &str = "apiserver_validating_admission_policy_check_duration_seconds_bucket";
+    const STEP: &str = "apiserver_admission_step_admission_duration_seconds_bucket";
+    let mut before = Vec::new();
+    for name in [WEBHOOK, POLICY, STEP] {
+        before.push(metric(admin, name).await);
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
+    let mut under_way = tokio::task::JoinSet::new();
+    let started = Instant::now();
+    for index in 0..rate * SECONDS {
+        ticks.tick().await;
+        let pods: Api<Pod> = Api::namespaced(person.clone(), &namespaces[index % namespaces.len()]);
+        let pod = pod(&format!("p-{}-{index}", started.elapsed().as_nanos()));
+        under_way.spawn(async move {
+            let asked = Instant::now();
+            pods.create(&PostParams::default(), &pod).await.unwrap();
+            asked.elapsed().as_secs_f64()
+        });
+    }
+    let times = under_way.join_all().await;
+    let took = started.elapsed().as_secs_f64();
+    println!("## {rate} pods a second {place} ({:.0} a second were made)", times.len() as f64 / took);
+    tell("a pod's creation, by front", times);
+    let mut after = Vec::new();
+    for name in [WEBHOOK, POLICY, STEP] {
+        after.push(metric(admin, name).await);
+    }
+    for (which, what, of) in [
+        (0, "webhook for pods", &["name=\"pods.admission.atoll.dev\"", "operation=\"CREATE\""][..]),
+        (0, "webhook for shared quotas", &["name=\"quota.admission.atoll.dev\"", "operation=\"CREATE\""]),
+        (1, "each policy", &["policy=\"atoll-"]),
+        (2, "all that changes a request", &["operation=\"CREATE\"", "type=\"admit\""]),
+        (2, "all that refuses a request", &["operation=\"CREATE\"", "type=\"validate\""]),
+    ] {
+        let mut buckets: BTreeMap<String, f64> = BTreeMap::new();
+        for (labels, value) in &after[which] {
+            if of.iter().all(|of| labels.contains(of)) {
+                let bound = labels.split("le=\"").nth(1).unwrap().split('"').next().unwrap();
+                let since = value - before[which].get(labels).copied().unwrap_or_default();
+                *buckets.entry(bound.to_owned()).or_default() += since;
+            }
+        }
+        let asked = buckets.get("+Inf").copied().unwrap_or_default();
+        if asked == 0.0 {
+            continue;
+        }
+        let mut buckets: Vec<(f64, f64)> =
+            buckets.iter().filter_map(|(bound, count)| Some((bound.parse().ok()?, *count))).collect();
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let shares: Vec<String> = buckets
+            .iter()
+            .filter(|(bound, _)| bound.is_finite() && *bound <= 0.5)
+            .map(|(bound, count)| format!("{} ms {:.1} %", bound * 1000.0, count / asked * 100.0))
+            .collect();
+        println!("{what}, {asked:.0} times, within: {}", shares.join(", "));
     }
 }

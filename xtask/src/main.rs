@@ -84,7 +84,7 @@ fn main() -> anyhow::Result<()> {
         Task::VerifyLong => {
             verify(None)?;
             run(cargo(&["bench", "--workspace"]))?;
-            run(cargo(&["bench", "-p", "e2e", "--features", "cluster", "--bench", "tenancy"]))?;
+            run(cargo(&["bench", "--workspace", "--features", "e2e/cluster", "--bench", "tenancy"]))?;
             run(fuzz(10_000_000, 1))?;
             run(scale())?;
             beside::run(5)?;

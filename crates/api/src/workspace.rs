@@ -91,6 +91,10 @@ pub struct WorkspaceStatus {
     /// How many workspaces are just below it: one that has any can't be deleted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub children: u32,
+    /// A digest of what the controller asked for in its namespace, and of how that was
+    /// stored: one that begins knows by it that nothing has to be asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -1,8 +1,8 @@
 //! Makes workspaces' namespaces what they have to be, and keeps them so.
 //!
-//! Everything is watched, and what was applied is remembered as a fingerprint:
-//! a change costs the work for the workspace it concerns, and a restart, or a
-//! reconciliation that changes nothing, writes nothing.
+//! Everything is watched, and what was applied is remembered as a fingerprint, whose
+//! digest stands in the workspace's status: a change costs the work for the workspaces it
+//! concerns, and a restart, or a reconciliation that changes nothing, asks for nothing.
 
 mod acceptances;
 mod apply;
@@ -12,12 +12,13 @@ mod deletion;
 mod drift;
 mod event;
 mod index;
+mod kept;
 mod peerings;
 mod rest;
 mod sources;
 mod status;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,12 +40,13 @@ use api::{Account, AccountSpec, Invitation, Member, Peering, Plan, PlanSpec, Sha
 
 use crate::desired::{self, Input, MANAGED_LABEL};
 use crate::ownership::{self, Owned};
+use crate::propagation::{FROM, key};
 use crate::quota::{cover, keeper};
 use crate::{name, plan};
-use apply::Applied;
 use deletion::Going;
-use drift::fingerprint;
+use drift::{exact, fingerprint};
 use index::Index;
+use kept::Kept;
 use sources::Sources;
 use status::{Problem, Told};
 
@@ -100,8 +102,8 @@ struct Context {
     index: Arc<Index>,
     /// What is to be copied into what is below.
     sources: Arc<Sources>,
-    /// By namespace.
-    applied: Mutex<HashMap<String, Applied>>,
+    /// What is in their namespaces.
+    kept: Mutex<Kept>,
     /// Workspaces that may have a namespace, before the store has heard of it.
     granted: Mutex<HashSet<String>>,
     /// Some workspace has changed, or gone.
@@ -132,7 +134,7 @@ impl Known {
 
 /// Watches and acts until a watch ends.
 pub async fn run(client: Client, config: Config) -> Result<(), Error> {
-    let known = Known::new(7 + sources::kinds().len());
+    let known = Known::new(7 + sources::kinds().len() + kept_kinds().len());
     let sources = Arc::new(Sources::default());
     let to_copy = sources::watch(&client, &sources, &known);
     let changed = Arc::new(Notify::new());
@@ -184,18 +186,28 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         workspaces: workspaces.clone(),
         index: index.clone(),
         sources,
-        applied: Mutex::default(),
+        kept: Mutex::default(),
         granted: Mutex::default(),
         changed,
         known,
     });
-    // Accounts, plans and quotas concern many workspaces: each is looked at, and those
-    // that stay as they are cost no request.
-    let everything = futures::stream::select_all([
-        specs(accounts_changed).map(drop).boxed(),
-        specs(plans_changed).map(drop).boxed(),
-        specs(quotas_changed).map(drop).boxed(),
-    ]);
+    // What a quota was for isn't known any more when it changes: all workspaces are looked
+    // at, and those that stay as they are cost no request.
+    let everything = specs(quotas_changed).map(drop);
+    let accounts_changed = {
+        let index = index.clone();
+        specs(accounts_changed).for_each(move |account| {
+            index.look_at_account(&account.name_any());
+            future::ready(())
+        })
+    };
+    let plans_changed = {
+        let index = index.clone();
+        specs(plans_changed).for_each(move |plan| {
+            index.look_at_plan(&plan.name_any());
+            future::ready(())
+        })
+    };
     // A peering concerns both sides.
     let peerings_changed = {
         let index = index.clone();
@@ -218,8 +230,7 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
     let drifted = {
         let index = context.index.clone();
         drifts(&client, &context).filter_map(move |namespace| {
-            let name = namespace.and_then(|namespace| index.workspace_of(&namespace));
-            future::ready(name.map(|name| ObjectRef::new(&name)))
+            future::ready(index.workspace_of(&namespace).map(|name| ObjectRef::new(&name)))
         })
     };
     let reconciling = controller
@@ -238,6 +249,8 @@ pub async fn run(client: Client, config: Config) -> Result<(), Error> {
         () = reconciling => Err(Error::Watch("workspaces")),
         () = acceptances::run(context.clone()) => Err(Error::Watch("acceptances")),
         () = counts::run(&context) => Err(Error::Watch("changes")),
+        () = accounts_changed => Err(Error::Watch("accounts")),
+        () = plans_changed => Err(Error::Watch("plans")),
         () = members_changed => Err(Error::Watch("members")),
         () = peerings_changed => Err(Error::Watch("peerings")),
         () = to_copy => Err(Error::Watch("what is copied")),
@@ -271,6 +284,8 @@ where
     let mut listed = false;
     let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
+        // Most of an object by size, and of no use here.
+        .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(watcher::Event::InitDone) if !listed => {
@@ -304,9 +319,9 @@ fn specs<K: Resource + Send + 'static>(
     })
 }
 
-/// The namespaces in which somebody changed what is kept.
-fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<String>> + Send + 'static {
-    let kinds = [
+/// The kinds of what is kept in namespaces, and the label that tells it from the rest.
+fn kept_kinds() -> [(ApiResource, &'static str); 8] {
+    [
         (ApiResource::erase::<RoleBinding>(&()), MANAGED_LABEL),
         (ApiResource::erase::<NetworkPolicy>(&()), MANAGED_LABEL),
         (ApiResource::erase::<ConfigMap>(&()), MANAGED_LABEL),
@@ -315,55 +330,67 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = Option<
         (ApiResource::erase::<Secret>(&()), MANAGED_LABEL),
         (ApiResource::erase::<Role>(&()), MANAGED_LABEL),
         (ApiResource::erase::<Namespace>(&()), WORKSPACE_LABEL),
-    ];
-    let watches = kinds.map(|(resource, label)| {
+    ]
+}
+
+/// The namespaces in which something isn't as it was asked for.
+fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = String> + Send + 'static {
+    let watches = kept_kinds().map(|(resource, label)| {
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let context = context.clone();
-        watcher(objects, watcher::Config::default().labels(label).any_semantic())
+        let mut listed = false;
+        watcher(objects, watcher::Config::default().labels(label))
             .default_backoff()
-            .filter_map(move |event| future::ready(context.drifted(&resource.kind, event)))
+            .flat_map(move |event| {
+                let is_done = matches!(event, Ok(watcher::Event::InitDone));
+                let drifted = context.drifted(&resource.kind, event);
+                if is_done && !listed {
+                    listed = true;
+                    context.known.one_more();
+                }
+                futures::stream::iter(drifted)
+            })
             .boxed()
     });
     futures::stream::select_all(watches)
 }
 
 impl Context {
-    /// The namespace of an object that is no longer as it was applied.
-    fn drifted(
-        &self,
-        kind: &str,
-        event: watcher::Result<watcher::Event<DynamicObject>>,
-    ) -> Option<Option<String>> {
-        let (object, gone) = match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => (object, false),
-            Ok(watcher::Event::Delete(object)) => (object, true),
-            Ok(_) => return None,
+    /// The namespaces in which something is no longer as it was asked for.
+    fn drifted(&self, kind: &str, event: watcher::Result<watcher::Event<DynamicObject>>) -> BTreeSet<String> {
+        let place = |object: &DynamicObject| {
+            let name = object.name_any();
+            let namespace =
+                if kind == "Namespace" { name.clone() } else { object.namespace().unwrap_or_default() };
+            (namespace, (kind.to_owned(), name))
+        };
+        let mut kept = lock(&self.kept);
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let (namespace, key) = place(&object);
+                let is_copy = object.labels().contains_key(FROM);
+                let Ok(value) = serde_json::to_value(object) else { return BTreeSet::new() };
+                let drifted = kept.hear(&namespace, &key, fingerprint(&value), is_copy);
+                drifted.then_some(namespace).into_iter().collect()
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                let (namespace, key) = place(&object);
+                kept.remove(&namespace, &key).then_some(namespace).into_iter().collect()
+            }
+            Ok(watcher::Event::Init) => {
+                kept.begin(kind);
+                BTreeSet::new()
+            }
+            Ok(watcher::Event::InitDone) => kept.end(kind),
             Err(error) => {
                 tracing::warn!(%error, kind, "watching");
-                return None;
+                BTreeSet::new()
             }
-        };
-        let namespace = if kind == "Namespace" { Some(object.name_any()) } else { object.namespace() };
-        let key = (kind.to_string(), object.name_any());
-        let value = serde_json::to_value(&object).ok()?;
-        let is_copy = self.sources.hear_copy(namespace.as_deref()?, &key, &object, gone);
-        let mut applied = lock(&self.applied);
-        let changed = applied.get_mut(namespace.as_deref()?)?;
-        match changed.objects.get(&key) {
-            Some((_, stored)) if !gone && *stored == fingerprint(&value) => return None,
-            Some(_) => drop(changed.objects.remove(&key)),
-            None if gone => return None,
-            // It may be one that is no longer to be there.
-            None if is_copy => {}
-            // Nothing else gives anybody rights.
-            None if kind != "RoleBinding" => return None,
-            None => changed.is_strange = true,
         }
-        Some(namespace)
     }
 
-    /// All workspaces, as far as it matters to whom they belong.
-    fn owned(&self) -> Vec<Owned> {
+    /// All workspaces, or those of an account, as far as it matters to whom they belong.
+    fn owned(&self, of: Option<&str>) -> Vec<Owned> {
         let granted = lock(&self.granted);
         let owned = |workspace: &Arc<Workspace>| {
             let made = workspace.metadata.creation_timestamp.as_ref();
@@ -376,12 +403,13 @@ impl Context {
                 is_there: status.is_some_and(|status| status.namespace.is_some()) || granted.contains(&uid),
             }
         };
-        self.workspaces.state().iter().map(owned).collect()
+        let all = self.workspaces.state();
+        all.iter().filter(|one| of.is_none_or(|of| one.spec.owner == of)).map(owned).collect()
     }
 
     /// Whether a workspace may have a namespace, or its owner has too many.
     fn grant(&self, workspace: &Workspace, owner: &AccountSpec) -> bool {
-        let all = self.owned();
+        let all = self.owned(Some(&workspace.spec.owner));
         // Another one is decided after this one.
         let fits = ownership::fits(&workspace.name_any(), &all, owner.workspace_limit());
         if fits {
@@ -438,7 +466,7 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
     let uid = workspace.uid().unwrap_or_default();
     if workspace.metadata.deletion_timestamp.is_some() {
         if let Some(namespace) = workspace.status.as_ref().and_then(|status| status.namespace.as_ref()) {
-            lock(&context.applied).remove(namespace);
+            lock(&context.kept).forget(namespace);
         }
         lock(&context.granted).remove(&uid);
         return Ok(Action::await_change());
@@ -492,7 +520,16 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         inside: &context.config.inside,
         authority: context.config.authority.as_deref(),
     };
-    apply::apply(&context, &input).await?;
+    let mut wanted = vec![desired::namespace(&input)];
+    wanted.extend(desired::objects(&input));
+    let copied = match undecided {
+        true => Vec::new(),
+        false => copies::wanted(&context, &workspace, &namespace),
+    };
+    let noted = workspace.status.as_ref().and_then(|status| status.applied.as_deref());
+    let asked = wanted.iter().chain(&copied).map(|object| (key(object), exact(object)));
+    lock(&context.kept).recognise(&namespace, asked.collect(), noted);
+    apply::apply(&context, &namespace, &wanted, desired::absent(&input)).await?;
     peerings::tell(&context, &namespace).await?;
     let outcome = if let Some(leaving) = leaving {
         Err(leaving)
@@ -513,13 +550,14 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         copies::hold(&context, &namespace).await?;
         Vec::new()
     } else {
-        copies::settle(&context, &workspace, &namespace, &context.index.above(&name)).await?
+        copies::settle(&context, &namespace, &copied).await?
     };
     let rest = rest::settle(&context.client, &workspace, &namespace).await?;
     let parent = workspace.spec.parent.as_ref().map(|_| above.map(drop));
     // What is in the way may go without our hearing of it.
     let until = if uncopied.is_empty() { until } else { until.or(Some(LOOK_AGAIN)) };
-    let told = Told { outcome, rest, parent, uncopied };
+    let applied = lock(&context.kept).digest(&namespace);
+    let told = Told { outcome, rest, parent, uncopied, applied };
     status::write(&context.client, &workspace, Some(&namespace), told).await?;
     let again = rest.is_under_way().then_some(rest::LOOK_AGAIN).or(until);
     Ok(again.map_or_else(Action::await_change, Action::requeue))

@@ -13,6 +13,7 @@ use api::peering::PEERS_ANNOTATION;
 use api::{PlanSpec, Role};
 
 use crate::peering::{self, Peer};
+use crate::propagation::Key;
 
 /// Label on every object that is kept as the workspace says: tenants may not
 /// change those, which an admission policy sees to.
@@ -46,6 +47,9 @@ pub struct Input<'a> {
     /// The authority of front's certificate, in PEM, for pods to believe.
     pub authority: Option<&'a str>,
 }
+
+/// What the quota and the limits of the plan are named.
+const PLAN: &str = "plan";
 
 /// The ConfigMap with the authority of front's certificate.
 pub const AUTHORITY: &str = "atoll-ca";
@@ -129,10 +133,15 @@ pub fn objects(input: &Input<'_>) -> Vec<Value> {
     objects
 }
 
-/// The names of role bindings that have nobody in them and must not be there.
-pub fn absent_bindings(input: &Input<'_>) -> Vec<String> {
-    let absent = BOUND.iter().filter(|role| holders(input, **role).is_empty());
-    absent.map(|role| binding_name(*role)).collect()
+/// What must not be there: the bindings of roles that nobody has, and limits that the plan
+/// doesn't name. Without a plan limits stay.
+pub fn absent(input: &Input<'_>) -> Vec<Key> {
+    let nobody = BOUND.iter().filter(|role| holders(input, **role).is_empty());
+    let mut absent: Vec<Key> = nobody.map(|role| ("RoleBinding".to_owned(), binding_name(*role))).collect();
+    if input.plan.is_some_and(|plan| limits(input, plan).is_none()) {
+        absent.push(("LimitRange".to_owned(), PLAN.to_owned()));
+    }
+    absent
 }
 
 /// The roles that have a ClusterRole: all. The last bound is the owner's.
@@ -180,7 +189,7 @@ fn quota(input: &Input<'_>, plan: &PlanSpec) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": metadata(input, "plan"),
+        "metadata": metadata(input, PLAN),
         "spec": { "hard": plan.hard },
     })
 }
@@ -192,7 +201,7 @@ fn limits(input: &Input<'_>, plan: &PlanSpec) -> Option<Value> {
     Some(json!({
         "apiVersion": "v1",
         "kind": "LimitRange",
-        "metadata": metadata(input, "plan"),
+        "metadata": metadata(input, PLAN),
         "spec": { "limits": [{
             "type": "Container",
             "default": plan.default_limit,
@@ -242,6 +251,8 @@ fn isolation(input: &Input<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
     use super::*;
 
     /// A workspace of ada's.
@@ -280,14 +291,28 @@ mod tests {
         assert_eq!(subjects(&objects, "atoll:manager"), ["atoll:ada", "atoll:al"]);
         assert_eq!(subjects(&objects, "atoll:developer"), ["atoll:ada", "atoll:al", "atoll:bob"]);
         assert_eq!(subjects(&objects, "atoll:viewer"), ["atoll:cy"]);
-        assert!(absent_bindings(&input(&members, None)).is_empty());
+        assert!(absent(&input(&members, None)).is_empty());
     }
 
     #[test]
     fn a_role_that_nobody_has_is_not_bound() {
         let nobody = Input { roles: BTreeMap::from([("cy".into(), Role::Viewer)]), ..input(&[], None) };
-        assert_eq!(absent_bindings(&nobody), ["atoll:developer", "atoll:manager", "atoll:owner"]);
+        let names: Vec<String> = absent(&nobody).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["atoll:developer", "atoll:manager", "atoll:owner"]);
         assert!(find(&objects(&nobody), "RoleBinding", "atoll:manager").is_none());
+    }
+
+    #[test]
+    fn limits_go_when_the_plan_no_longer_names_any() {
+        let none = PlanSpec::default();
+        let some = PlanSpec {
+            default_limit: BTreeMap::from([("cpu".into(), Quantity("1".into()))]),
+            ..none.clone()
+        };
+        let members = [("cy", Role::Viewer)];
+        let is_absent = |plan| absent(&input(&members, plan)) == [("LimitRange".into(), "plan".into())];
+        assert!(is_absent(Some(&none)));
+        assert!(!is_absent(Some(&some)) && !is_absent(None));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub const TREE: &str = "atoll.dev/propagate-tree";
 /// Label on a copy: the workspace that it comes from.
 pub const FROM: &str = "atoll.dev/propagated-from";
 
+/// What is above every workspace: the objects in Atoll's own namespace that operators
+/// label. No workspace can have that name.
+pub const ATOLL: &str = "Atoll";
+
 /// The kinds that are copied.
 pub const KINDS: [&str; 6] = ["ConfigMap", "Secret", "Role", "RoleBinding", "NetworkPolicy", "LimitRange"];
 
@@ -39,7 +43,7 @@ pub struct Target<'a> {
     pub namespace: &'a str,
     /// Its labels.
     pub labels: &'a BTreeMap<String, String>,
-    /// What is above it, the nearest first.
+    /// What is above it, the nearest first; the last is [`ATOLL`].
     pub above: &'a [String],
 }
 

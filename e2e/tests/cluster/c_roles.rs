@@ -123,3 +123,70 @@ fn whatever_role_is_killed_the_app_answers_and_usage_has_no_hole() {
     println!("{counted} MiB-seconds of {least} to {most}");
     person.leave();
 }
+
+/// So many controllers run.
+fn controllers(cluster: &Cluster, wanted: usize) {
+    let replicas = format!("--replicas={wanted}");
+    cluster.kubectl(&["scale", "deployment/controller", "-n", "atoll-system", &replicas]).ok();
+    eventually(&format!("{wanted} controllers"), Duration::from_secs(60), || {
+        let now = cluster.role("controller").len();
+        if now == wanted { Ok(()) } else { Err(format!("{now}")) }
+    });
+}
+
+#[test]
+fn what_was_written_without_the_controller_is_done_or_refused_when_it_is_back() {
+    let cluster = Cluster::shared();
+    let person = Person::new(cluster, "nora", "nora-lab");
+    let friend = Person::alone(cluster, "nils");
+    cluster.atoll(&["account", "limit", "nora", "2"]).ok();
+    controllers(cluster, 0);
+    let workspace = |name: &str| {
+        format!(
+            "{{apiVersion: atoll.dev/v1alpha1, kind: Workspace, metadata: {{name: {name}}}, spec: {{owner: nora}}}}\n---\n"
+        )
+    };
+    person.apply(&format!(
+        "{{apiVersion: atoll.dev/v1alpha1, kind: Member, metadata: {{name: nils, namespace: {}}}, spec: {{account: nils, role: viewer}}}}",
+        person.namespace
+    ));
+    person.apply(&workspace("nora-late"));
+    // Nobody knows yet that it is one too many.
+    std::thread::sleep(Duration::from_millis(1100));
+    person.apply(&workspace("nora-later"));
+    let namespace = person.namespace.as_str();
+    // Whoever may do everything breaks what is kept.
+    cluster.kubectl(&["delete", "rolebinding", "atoll:owner", "-n", namespace]).ok();
+    let patch = r#"{"spec":{"hard":{"pods":"100000"}}}"#;
+    cluster.kubectl(&["patch", "resourcequota", "plan", "-n", namespace, "--type=merge", "-p", patch]).ok();
+    let may = |who: &str, what: &str| {
+        let user = format!("atoll:{who}");
+        let words = ["auth", "can-i", "list", what, "-n", namespace, "--as", &user];
+        cluster.kubectl(&words).out.starts_with("yes")
+    };
+    assert!(!may("nils", "pods"), "nobody has bound the role yet");
+    controllers(cluster, 1);
+    let is = |what: &str, words: &[&str], wanted: &str| {
+        eventually(what, Duration::from_secs(60), || {
+            let said = cluster.kubectl(words);
+            if said.out.contains(wanted) { Ok(()) } else { Err(format!("{said:?}")) }
+        });
+    };
+    let told = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}";
+    is("the workspace is made", &["get", "workspace", "nora-late", "-o", told], "Ready");
+    is("one is too many", &["get", "workspace", "nora-later", "-o", told], "TooManyWorkspaces");
+    is("the binding is back", &["get", "rolebindings", "-n", namespace], "atoll:owner");
+    eventually("the member has their role", Duration::from_secs(60), || {
+        if may("nils", "pods") { Ok(()) } else { Err("no".into()) }
+    });
+    eventually("the quota is the plan's again", Duration::from_secs(60), || {
+        let words = ["get", "resourcequota", "plan", "-n", namespace, "-o", "jsonpath={.spec.hard.pods}"];
+        let said = cluster.kubectl(&words).ok();
+        if said == "100000" { Err(said) } else { Ok(()) }
+    });
+    for name in ["nora-later", "nora-late"] {
+        cluster.kubectl(&["delete", "workspace", name]).ok();
+    }
+    friend.leave();
+    person.leave();
+}

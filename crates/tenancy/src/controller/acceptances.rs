@@ -108,7 +108,7 @@ async fn accept(
         return Ok(Err(Refused::Unknown));
     };
     let role = context.index.direct(&workspace.name_any()).get(account).copied();
-    let owned = context.owned();
+    let owned = context.owned(Some(account));
     let owns = ownership::count(&owned).get(account).copied().unwrap_or_default();
     let by = Acceptor {
         account,

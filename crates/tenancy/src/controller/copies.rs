@@ -8,53 +8,50 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use api::Workspace;
+use api::names::SYSTEM_NAMESPACE;
 
 use super::drift::{exact, fingerprint};
 use super::sources::kinds;
 use super::{Context, Error, FIELD_MANAGER, failed, lock};
 use crate::desired::MANAGED_LABEL;
-use crate::propagation::{self, FROM, Key, Target, key};
+use crate::propagation::{self, ATOLL, FROM, Key, Target, key};
+
+/// What is to be copied into a workspace from what is above it, and from Atoll's own
+/// namespace.
+pub fn wanted(context: &Context, workspace: &Workspace, namespace: &str) -> Vec<Value> {
+    let name = workspace.name_any();
+    let mut above = context.index.above(&name);
+    let of_above = above.iter().filter_map(|name| Some((name.clone(), context.index.namespace_of(name)?)));
+    let places: Vec<_> = of_above.chain([(ATOLL.to_owned(), SYSTEM_NAMESPACE.to_owned())]).collect();
+    let sources: Vec<_> = places
+        .iter()
+        .flat_map(|(name, of)| context.sources.of(of).into_iter().map(move |source| (name, source)))
+        .collect();
+    above.push(ATOLL.to_owned());
+    let target = Target { workspace: &name, namespace, labels: workspace.labels(), above: &above };
+    propagation::copies(&target, sources.iter().map(|(name, source)| (name.as_str(), &**source)))
+}
 
 /// Copies, and removes copies; says what can't be copied.
-pub async fn settle(
-    context: &Context,
-    workspace: &Workspace,
-    namespace: &str,
-    above: &[String],
-) -> Result<Vec<String>, Error> {
-    let sources: Vec<_> = above
-        .iter()
-        .filter_map(|name| Some((name, context.index.namespace_of(name)?)))
-        .flat_map(|(name, of)| context.sources.of(&of).into_iter().map(move |source| (name, source)))
-        .collect();
-    let target = Target { workspace: &workspace.name_any(), namespace, labels: workspace.labels(), above };
-    let wanted =
-        propagation::copies(&target, sources.iter().map(|(name, source)| (name.as_str(), &**source)));
+pub async fn settle(context: &Context, namespace: &str, wanted: &[Value]) -> Result<Vec<String>, Error> {
     let own = context.sources.of(namespace);
     let mut problems: Vec<String> =
         own.iter().filter_map(|source| propagation::check(source).err()).collect();
     let names: BTreeSet<Key> = wanted.iter().map(key).collect();
-    for stale in context.sources.copies(namespace).difference(&names) {
+    let there = lock(&context.kept).copies(namespace);
+    for stale in there.difference(&names) {
         remove(context, namespace, stale).await?;
     }
     for copy in wanted {
-        let name = key(&copy);
-        let is_there = lock(&context.applied)
-            .get(namespace)
-            .and_then(|applied| applied.objects.get(&name))
-            .is_some_and(|(before, _)| *before == exact(&copy));
-        if is_there {
+        let (key, asked) = (key(copy), exact(copy));
+        if lock(&context.kept).is_as(namespace, &key, asked) {
             continue;
         }
-        match put(&context.client, namespace, &copy).await? {
-            Ok(stored) => {
-                let mut applied = lock(&context.applied);
-                let applied = applied.entry(namespace.to_owned()).or_default();
-                applied.objects.insert(name, (exact(&copy), fingerprint(&stored)));
-            }
+        match put(&context.client, namespace, copy).await? {
+            Ok(stored) => lock(&context.kept).put(namespace, key, asked, fingerprint(&stored), true),
             Err(problem) => {
                 let from = copy["metadata"]["labels"][FROM].as_str().unwrap_or_default();
-                problems.push(format!("{} {} of {from} can't be copied here: {problem}", name.0, name.1));
+                problems.push(format!("{} {} of {from} can't be copied here: {problem}", key.0, key.1));
             }
         }
     }
@@ -64,7 +61,8 @@ pub async fn settle(
 /// Of a workspace of which nobody can say what is above it: what narrows stays as it is,
 /// and what gives rights goes.
 pub async fn hold(context: &Context, namespace: &str) -> Result<(), Error> {
-    for copy in context.sources.copies(namespace).iter().filter(|(kind, _)| propagation::gives_rights(kind)) {
+    let there = lock(&context.kept).copies(namespace);
+    for copy in there.iter().filter(|(kind, _)| propagation::gives_rights(kind)) {
         remove(context, namespace, copy).await?;
     }
     Ok(())
@@ -81,10 +79,7 @@ async fn remove(context: &Context, namespace: &str, stale: &Key) -> Result<(), E
         Err(kube::Error::Api(answer)) if answer.code == 404 => {}
         other => drop(other.map_err(failed(format!("removing the copy {} {}", stale.0, stale.1)))?),
     }
-    context.sources.forget_copy(namespace, stale);
-    if let Some(applied) = lock(&context.applied).get_mut(namespace) {
-        applied.objects.remove(stale);
-    }
+    lock(&context.kept).remove(namespace, stale);
     Ok(())
 }
 

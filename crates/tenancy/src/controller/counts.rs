@@ -31,7 +31,7 @@ pub async fn run(context: &Context) {
 }
 
 async fn count(context: &Context) {
-    let owned = context.owned();
+    let owned = context.owned(None);
     let by_account = ownership::count(&owned);
     for account in context.accounts.state() {
         let now = by_account.get(account.name_any().as_str()).copied().unwrap_or_default();

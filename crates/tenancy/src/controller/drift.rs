@@ -6,7 +6,7 @@ use api::names::POLICY_PREFIX;
 use serde_json::Value;
 
 /// An object without what changes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
 /// The fingerprint of an object as the API server stores it.

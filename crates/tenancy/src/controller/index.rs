@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::{self, Event};
 
+use api::names::{DEFAULT_PLAN, SYSTEM_NAMESPACE};
 use api::people::People;
 use api::tree::Problem;
 use api::{Member, Peering, Role, Workspace};
@@ -172,9 +173,36 @@ impl Index {
         lock(&self.known).people.workspace_of(namespace).map(str::to_owned)
     }
 
-    /// Something in a namespace concerns what is below.
+    /// An account has come, changed or gone: that concerns what it owns, and what is below
+    /// the workspaces in which it is a member.
+    pub fn look_at_account(&self, account: &str) {
+        let known = lock(&self.known);
+        let people = &known.people;
+        let owned = known
+            .plans
+            .keys()
+            .filter(|name| people.tree().get(name).is_some_and(|node| node.owner == account));
+        let member = people.all_members().filter(|(_, member)| *member == account);
+        let member = member.filter_map(|(namespace, _)| people.workspace_of(namespace));
+        let below = member.flat_map(|name| people.tree().below(name));
+        self.tell(owned.cloned().chain(below).collect::<BTreeSet<String>>());
+    }
+
+    /// A plan has come, changed or gone: that concerns what names it, and what is below
+    /// that.
+    pub fn look_at_plan(&self, plan: &str) {
+        let known = lock(&self.known);
+        let named = known.plans.iter().filter(|(_, named)| named.as_deref().unwrap_or(DEFAULT_PLAN) == plan);
+        let below = named.flat_map(|(name, _)| known.people.tree().below(name));
+        self.tell(below.collect::<BTreeSet<String>>());
+    }
+
+    /// Something in a namespace concerns what is below: below Atoll's own everything is.
     pub fn look_below(&self, namespace: &str) {
         let known = lock(&self.known);
+        if namespace == SYSTEM_NAMESPACE {
+            return self.tell(known.plans.keys().cloned());
+        }
         let below = known.people.workspace_of(namespace).map(|name| known.people.tree().below(name));
         self.tell(below.unwrap_or_default());
     }
@@ -275,6 +303,41 @@ mod tests {
         assert_eq!(index.plans_above("leaf"), Ok(vec![Some("tiny".into())]));
         assert_eq!(index.plans_above("root"), Ok(vec![]));
         assert_eq!(index.children("root", |_| true), 1);
+    }
+
+    #[test]
+    fn an_account_or_a_plan_concerns_no_more_than_it_must() {
+        let (index, mut out) = Index::new();
+        let (store, _writer) = reflector::store::<Workspace>();
+        let (members, _member_writer) = reflector::store::<Member>();
+        let mut alone = workspace("alone", None, "q");
+        alone.spec.plan = None;
+        alone.spec.owner = "bob".into();
+        for one in [workspace("root", None, "p"), workspace("leaf", Some("root"), "q"), alone] {
+            index.hear_workspace(&Ok(Event::Apply(one)), &store);
+        }
+        let mut member = Member::new("cy", MemberSpec { account: "cy".into(), role: Role::Viewer });
+        member.metadata.namespace = Some("root-x".into());
+        index.hear_member(&Ok(Event::Apply(member)), &members);
+        told(&mut out);
+        let mut account = |name: &str| {
+            index.look_at_account(name);
+            told(&mut out)
+        };
+        assert_eq!((account("ada"), account("bob")), ("leaf root".into(), "alone".into()));
+        assert_eq!((account("cy"), account("eve")), ("leaf root".into(), String::new()));
+        let mut plan = |name: &str| {
+            index.look_at_plan(name);
+            told(&mut out)
+        };
+        assert_eq!((plan("p"), plan("q")), ("leaf root".into(), "leaf".into()));
+        assert_eq!((plan(DEFAULT_PLAN), plan("r")), ("alone".into(), String::new()));
+        let mut object = |namespace: &str| {
+            index.look_below(namespace);
+            told(&mut out)
+        };
+        assert_eq!((object("leaf-x"), object("nowhere")), ("leaf".into(), String::new()));
+        assert_eq!(object(SYSTEM_NAMESPACE), "alone leaf root");
     }
 
     #[test]

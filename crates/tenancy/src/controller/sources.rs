@@ -1,4 +1,4 @@
-//! What there is to copy, and what was copied. The watches tell it.
+//! What there is to copy. The watches tell it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::{Known, lock};
-use crate::propagation::{FROM, Key, MODE};
+use crate::propagation::{Key, MODE};
 
 /// What is known, by namespace.
 #[derive(Default)]
@@ -23,8 +23,6 @@ pub struct Sources {
     /// Objects that say of themselves that they are to be copied. Some hold secrets: none
     /// of this is printed.
     objects: Mutex<HashMap<String, BTreeMap<Key, Arc<Value>>>>,
-    /// The copies that are there.
-    copies: Mutex<HashMap<String, BTreeSet<Key>>>,
 }
 
 /// The kinds that are copied.
@@ -43,35 +41,6 @@ impl Sources {
     /// The objects of a namespace that are to be copied.
     pub fn of(&self, namespace: &str) -> Vec<Arc<Value>> {
         lock(&self.objects).get(namespace).map(|all| all.values().cloned().collect()).unwrap_or_default()
-    }
-
-    /// The copies that are in a namespace.
-    pub fn copies(&self, namespace: &str) -> BTreeSet<Key> {
-        lock(&self.copies).get(namespace).cloned().unwrap_or_default()
-    }
-
-    /// A managed object was heard of; whether it is a copy.
-    pub fn hear_copy(&self, namespace: &str, key: &Key, object: &DynamicObject, gone: bool) -> bool {
-        let is_copy = object.labels().contains_key(FROM);
-        let mut all = lock(&self.copies);
-        if gone || !is_copy {
-            if let Some(copies) = all.get_mut(namespace) {
-                copies.remove(key);
-                if copies.is_empty() {
-                    all.remove(namespace);
-                }
-            }
-        } else {
-            all.entry(namespace.to_owned()).or_default().insert(key.clone());
-        }
-        is_copy
-    }
-
-    /// A copy isn't there, whatever was heard.
-    pub fn forget_copy(&self, namespace: &str, key: &Key) {
-        if let Some(copies) = lock(&self.copies).get_mut(namespace) {
-            copies.remove(key);
-        }
     }
 
     fn set(&self, namespace: &str, key: Key, object: Option<Value>) {
@@ -221,18 +190,5 @@ mod tests {
         assert_eq!((sources.of("a").len(), sources.of("b").len()), (1, 0));
         assert_eq!(hear(&config_maps, Event::Delete(object("a", "y"))), ["a"]);
         assert!(sources.of("a").is_empty());
-    }
-
-    #[test]
-    fn copies_are_known_until_they_go() {
-        let sources = Sources::default();
-        let key = ("ConfigMap".to_owned(), "x".to_owned());
-        let mut copy = object("a", "x");
-        assert!(!sources.hear_copy("a", &key, &copy, false));
-        copy.labels_mut().insert(FROM.into(), "root".into());
-        assert!(sources.hear_copy("a", &key, &copy, false));
-        assert_eq!(sources.copies("a").len(), 1);
-        sources.hear_copy("a", &key, &copy, true);
-        assert!(sources.copies("a").is_empty());
     }
 }

@@ -178,8 +178,13 @@ mod tests {
         assert_eq!(reasons(told("OwnerMissing")), "OwnerMissing");
         assert_eq!(reasons(told("Deleted")), "");
         let cycle = Err(tree::Problem::Cycle(vec!["a".into()]));
-        let told =
-            Told { outcome: Ok(()), rest: Rest::Resuming, parent: Some(cycle), uncopied: vec!["x".into()] };
+        let told = Told {
+            outcome: Ok(()),
+            rest: Rest::Resuming,
+            parent: Some(cycle),
+            uncopied: vec!["x".into()],
+            applied: Some("new".into()),
+        };
         assert_eq!(reasons(told.clone()), "Cycle NotCopied");
         assert_eq!(reasons(told), "");
     }
@@ -203,10 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_applied_stays_noted_while_nothing_else_is_known() {
+        let mut workspace = Workspace::new("a", api::WorkspaceSpec::default());
+        let mut noted = |applied: Option<&str>| {
+            let told =
+                Told { applied: applied.map(Into::into), ..Told::refused(Problem::new("Pending", "x")) };
+            let status = next(&workspace, None, told, &at(1));
+            workspace.status = Some(status.clone());
+            status.applied
+        };
+        assert_eq!((noted(None), noted(Some("1")), noted(None)), (None, Some("1".into()), Some("1".into())));
+        assert_eq!(noted(Some("2")), Some("2".into()));
+    }
+
+    #[test]
     fn a_parent_that_does_not_hold_is_told() {
         let workspace = Workspace::new("a", api::WorkspaceSpec::default());
         let check = |parent: Option<Result<(), tree::Problem>>, wanted: Option<(&str, &str)>| {
-            let told = Told { outcome: Ok(()), rest: Rest::Running, parent, uncopied: Vec::new() };
+            let told =
+                Told { outcome: Ok(()), rest: Rest::Running, parent, uncopied: Vec::new(), applied: None };
             let status = next(&workspace, Some("a-x"), told, &at(1));
             let found = status.conditions.iter().find(|condition| condition.type_ == PARENT);
             let found = found.map(|found| (found.status.as_str(), found.reason.as_str()));

@@ -100,6 +100,51 @@ fn what_is_to_be_copied_is_and_stays_equal() {
 }
 
 #[test]
+fn what_operators_share_is_in_every_workspace_that_they_choose() {
+    let cluster = Cluster::shared();
+    let people = ["una", "ugo"].map(|name| Person::new(cluster, name, &format!("{name}-own")));
+    let [una, ugo] = &people;
+    let name = "for-everybody";
+    let label = |workspace: &str, label: &str| {
+        cluster.kubectl(&["label", "workspace", workspace, label, "--overwrite"]).ok();
+    };
+    let has = |person: &Person, wanted: &str| {
+        eventually(&format!("{} has `{wanted}`", person.namespace), LIMIT, || {
+            let words = ["get", "configmap", name, "--ignore-not-found", "-o", "jsonpath={.data.a}"];
+            let said = person.kubectl(&[&words[..], &["-n", &person.namespace]].concat()).ok();
+            if said == wanted { Ok(()) } else { Err(said) }
+        });
+    };
+    let share = |value: &str| {
+        let manifest = format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: atoll-system, labels: \
+             {{atoll.dev/propagate: select}}, annotations: {{atoll.dev/propagate-select: 'stage=test'}}}}, \
+             data: {{a: {value}}}}}"
+        );
+        let file = una.file("shared.yaml", &manifest);
+        cluster.kubectl(&["apply", "-f", &file]).ok();
+    };
+    label("una-own", "stage=test");
+    share("one");
+    has(una, "one");
+    has(ugo, "");
+    share("two");
+    has(una, "two");
+    // It goes where the labels say, and comes where they do.
+    label("una-own", "stage=live");
+    label("ugo-own", "stage=test");
+    has(una, "");
+    has(ugo, "two");
+    let said = ugo.kubectl(&["delete", "configmap", name, "-n", &ugo.namespace]);
+    assert!(said.err.contains("this ConfigMap is kept by Atoll"), "{said:?}");
+    cluster.kubectl(&["delete", "configmap", name, "-n", "atoll-system"]).ok();
+    has(ugo, "");
+    for person in people {
+        person.leave();
+    }
+}
+
+#[test]
 fn reach_below_as_a_workload() {
     let world = super::attack::World::shared();
     let robot = format!("system:serviceaccount:{}:robot", world.namespace);
