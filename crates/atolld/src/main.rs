@@ -66,6 +66,10 @@ enum Role {
     Agent(agent::Arguments),
 }
 
+/// Roles hold little, and for a moment much: this one gives it back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()

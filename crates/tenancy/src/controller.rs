@@ -54,6 +54,8 @@ use status::{Problem, Told};
 const FIELD_MANAGER: &str = "atoll-tenancy";
 /// How soon a workspace is tried again when something failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How many objects of a list are held at once: many kinds are listed together.
+const PAGE: u32 = 100;
 /// How soon it is seen that a workspace fits because another one has gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -282,7 +284,7 @@ where
     let (store, writer) = reflector::store();
     let known = known.clone();
     let mut listed = false;
-    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default().page_size(PAGE))
         .default_backoff()
         // Most of an object by size, and of no use here.
         .modify(|object| object.meta_mut().managed_fields = None)
@@ -339,7 +341,7 @@ fn drifts(client: &Client, context: &Arc<Context>) -> impl Stream<Item = String>
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let context = context.clone();
         let mut listed = false;
-        watcher(objects, watcher::Config::default().labels(label))
+        watcher(objects, watcher::Config::default().labels(label).page_size(PAGE))
             .default_backoff()
             .flat_map(move |event| {
                 let is_done = matches!(event, Ok(watcher::Event::InitDone));
