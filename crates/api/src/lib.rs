@@ -42,7 +42,7 @@ pub use kube::Resource;
 #[cfg(feature = "resources")]
 pub use peering::{Peering, PeeringSpec, PeeringStatus};
 #[cfg(feature = "resources")]
-pub use plan::{Plan, PlanSpec, PlanStatus, PodSecurity};
+pub use plan::{ClassDefaults, Plan, PlanSpec, PlanStatus, PodSecurity};
 #[cfg(feature = "resources")]
 pub use quota::{Measure, Reservation, SharedQuota, SharedQuotaSpec, SharedQuotaStatus};
 pub use role::Role;

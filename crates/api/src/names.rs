@@ -67,6 +67,9 @@ pub const SUSPENDED_GATE: &str = "atoll.dev/suspended";
 /// What the annotations begin with by which a workspace's namespace tells the
 /// admission policies what its plan allows.
 pub const POLICY_PREFIX: &str = "policy.atoll.dev/";
+/// Label on the namespace of a workspace whose plan says what is meant where nothing is
+/// named.
+pub const DEFAULTS_LABEL: &str = "atoll.dev/defaults";
 /// Label on the namespace of a workspace that has a part in a shared quota: what is
 /// made there asks first.
 pub const SHARED_QUOTA_LABEL: &str = "atoll.dev/shared-quota";

@@ -69,9 +69,39 @@ pub struct PlanSpec {
     /// The keys of taints that pods may tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<String>,
+    /// The classes that are meant where none is named; each is one that the plan allows.
+    #[serde(default, skip_serializing_if = "ClassDefaults::is_empty")]
+    pub defaults: ClassDefaults,
+    /// The labels of the nodes that pods run on, and on no others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
     /// How many days a workspace can be restored that was deleted; without it, seven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_days: Option<u32>,
+}
+
+/// The classes that are meant where none is named. Without one it is the cluster's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassDefaults {
+    /// Of claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Of Ingresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_class: Option<String>,
+    /// Of pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<String>,
+    /// Of pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class: Option<String>,
+}
+
+impl ClassDefaults {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn anything() -> Vec<String> {
@@ -130,6 +160,8 @@ impl Default for PlanSpec {
             gateways: own_gateways(),
             node_labels: Vec::new(),
             tolerations: Vec::new(),
+            defaults: ClassDefaults::default(),
+            node_selector: BTreeMap::new(),
             deletion_days: None,
         }
     }

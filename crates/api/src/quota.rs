@@ -52,7 +52,13 @@ pub struct Measure {
     pub resource: String,
     /// Where in the object the amount stands, such as `spec.size`: a number or a
     /// quantity. What isn't there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub field: String,
+    /// In its place, an expression in CEL that gives the amount, such as
+    /// `quantity(object.spec.replicas) * quantity(object.spec.size)`. An object of
+    /// which it can't be told is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
 }
 
 /// What is used of a quota. Amounts are added to what is reserved when a request is

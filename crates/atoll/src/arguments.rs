@@ -480,6 +480,21 @@ pub struct PlanChanges {
     /// The keys of taints that pods may tolerate
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub tolerations: Option<Vec<String>>,
+    /// The storage class of claims that name none; an empty one takes it away
+    #[arg(long, value_name = "CLASS")]
+    pub default_storage_class: Option<String>,
+    /// The ingress class of Ingresses that name none
+    #[arg(long, value_name = "CLASS")]
+    pub default_ingress_class: Option<String>,
+    /// The priority class of pods that name none
+    #[arg(long, value_name = "CLASS")]
+    pub default_priority_class: Option<String>,
+    /// The runtime class of pods that name none
+    #[arg(long, value_name = "CLASS")]
+    pub default_runtime_class: Option<String>,
+    /// A label of the only nodes that pods run on; `LABEL=` takes it away
+    #[arg(long = "node", value_name = "LABEL=VALUE", value_parser = name_and_value)]
+    pub nodes: Vec<(String, String)>,
     /// How many days a workspace can be restored that was deleted
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650))]
     pub deletion_days: Option<u32>,

@@ -90,6 +90,17 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     line("runtime classes", &plan.spec.runtime_classes);
     line("node labels", &plan.spec.node_labels);
     line("tolerations", &plan.spec.tolerations);
+    let defaults = &plan.spec.defaults;
+    for (what, class) in [
+        ("default storage class", &defaults.storage_class),
+        ("default ingress class", &defaults.ingress_class),
+        ("default priority class", &defaults.priority_class),
+        ("default runtime class", &defaults.runtime_class),
+    ] {
+        println!("{what:<24} {}", class.as_deref().unwrap_or_default());
+    }
+    let nodes: Vec<_> = plan.spec.node_selector.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    line("nodes", &nodes);
     let days = plan.spec.deletion_days.unwrap_or(api::workspace::DELETION_DAYS);
     println!("{:<24} {days} days", "kept when deleted");
     Ok(())
@@ -130,6 +141,23 @@ fn change(spec: &mut PlanSpec, changes: PlanChanges) {
         Some(Standard::Baseline) => spec.pod_security = PodSecurity::Baseline,
         Some(Standard::Restricted) => spec.pod_security = PodSecurity::Restricted,
         None => {}
+    }
+    for (named, kept) in [
+        (changes.default_storage_class, &mut spec.defaults.storage_class),
+        (changes.default_ingress_class, &mut spec.defaults.ingress_class),
+        (changes.default_priority_class, &mut spec.defaults.priority_class),
+        (changes.default_runtime_class, &mut spec.defaults.runtime_class),
+    ] {
+        if let Some(named) = named {
+            *kept = Some(named).filter(|name| !name.is_empty());
+        }
+    }
+    for (label, value) in changes.nodes {
+        if value.is_empty() {
+            spec.node_selector.remove(&label);
+        } else {
+            spec.node_selector.insert(label, value);
+        }
     }
     spec.deletion_days = changes.deletion_days.or(spec.deletion_days);
     for (named, kept) in [
@@ -184,5 +212,9 @@ mod tests {
         assert!(doors.ingress_classes.is_empty());
         assert_eq!(doors.gateway_classes, ["*"]);
         assert_eq!(doors.gateways, ["a/b", "c/d"]);
+        let meant = changed("--default-runtime-class vm --default-storage-class= --node pool=a --node disk=");
+        assert_eq!(meant.defaults.runtime_class.as_deref(), Some("vm"));
+        assert_eq!(meant.defaults.storage_class, None);
+        assert_eq!(meant.node_selector, [("pool".into(), "a".into())].into());
     }
 }

@@ -29,6 +29,7 @@ use kube::api::{Api, Patch, PatchParams};
 use rustls::ServerConfig;
 use serde_json::Value;
 use tenancy::admission::{self, Front, Question};
+use tenancy::defaults;
 use tenancy::quota::charge::Interest;
 use tenancy::quota::gate::{self, Gate};
 use tenancy::reference;
@@ -91,6 +92,7 @@ pub async fn run(
         .route(reference::PARENT, post(lookup::parent))
         .route(reference::LEAVING, post(lookup::leaving))
         .route(reference::MEMBER, post(lookup::member))
+        .route(defaults::PATH, post(lookup::defaults))
         .with_state(lookup)
         .route(gate::PATH, post(ask_for_room))
         .with_state(gate.clone())

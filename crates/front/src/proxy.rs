@@ -211,7 +211,16 @@ impl Proxy {
             head.headers.insert(UPGRADE, protocol);
             return Ok(Response::from_parts(head, empty()));
         }
-        Ok(pass(answer, ticket))
+        if answer.status() != StatusCode::INTERNAL_SERVER_ERROR {
+            return Ok(pass(answer, ticket));
+        }
+        let (head, body) = answer.into_parts();
+        let body = read(body).await?;
+        if is_undecided(&body) {
+            ticket.set_status(Refusal::Undecided.code());
+            return Err(Refusal::Undecided);
+        }
+        Ok(pass(Response::from_parts(head, Full::new(body)), ticket))
     }
 
     /// A list over all namespaces: the caller's, each read under their name. A
@@ -361,8 +370,23 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
+/// Whether an error is that a webhook of ours couldn't be asked. The API server calls that
+/// its own fault, by a code that clients don't try again after. It says so in any encoding
+/// in the same words.
+fn is_undecided(error: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(error);
+    let of = text.split_once("failed calling webhook ").map_or("", |(_, rest)| rest);
+    // JSON has a backslash before each quote.
+    let name = of.trim_start_matches(['\\', '"']).split(['\\', '"']).next().unwrap_or_default();
+    name.ends_with(".admission.atoll.dev")
+}
+
 /// The API server's answer, streamed.
-pub(crate) fn pass(answer: Response<Incoming>, ticket: Ticket) -> Response<Body> {
+pub(crate) fn pass<B>(answer: Response<B>, ticket: Ticket) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (mut head, body) = answer.into_parts();
     headers::clean_hop(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -402,5 +426,27 @@ async fn tunnel(downstream: hyper::upgrade::OnUpgrade, upstream: hyper::upgrade:
             }
         }
         () = cut.cancelled() => ticket.note_cut(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_webhook_of_ours_leaves_a_request_undecided() {
+        let status = |message: &str| serde_json::json!({ "kind": "Status", "message": message, "code": 500 }).to_string();
+        let ours = r#"Internal error occurred: failed calling webhook "quota.admission.atoll.dev": failed to call webhook: connection refused"#;
+        assert!(is_undecided(status(ours).as_bytes()));
+        // As protobuf has it.
+        assert!(is_undecided(&[b"k8s\0\n\xff\x12", ours.as_bytes()].concat()));
+        for other in [
+            "etcdserver: request timed out",
+            r#"Internal error occurred: failed calling webhook "example.com": failed to call"#,
+            r#"Internal error occurred: failed calling webhook "quota.admission.atoll.dev.example.com": no"#,
+            r#"pods "quota.admission.atoll.dev" failed"#,
+        ] {
+            assert!(!is_undecided(status(other).as_bytes()), "{other}");
+        }
     }
 }

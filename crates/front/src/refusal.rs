@@ -56,6 +56,9 @@ pub enum Refusal {
     /// It isn't known yet who is who.
     #[error("front has not heard yet which accounts there are: try again in a moment")]
     NotReady,
+    /// The API server had nobody to ask whether it may store something.
+    #[error("what decides on this request is away for a moment, and nothing was changed: try again")]
+    Undecided,
     /// The API server is away.
     #[error("the Kubernetes API server can't be reached: try again in a moment")]
     Unreachable,
@@ -77,7 +80,7 @@ impl Refusal {
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Expired => StatusCode::GONE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -117,7 +120,7 @@ impl Refusal {
         *response.status_mut() = self.code();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if matches!(self, Self::TooMany(_) | Self::NotReady) {
+        if matches!(self, Self::TooMany(_) | Self::NotReady | Self::Undecided) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -7,6 +7,7 @@
 use api::names::SUSPENDED_GATE;
 use serde_json::{Value, json};
 
+use crate::defaults;
 use crate::review::{self, Review};
 
 /// The path of what is asked about every pod of a workspace.
@@ -158,6 +159,7 @@ pub fn registration(authority: &str) -> Value {
             api::names::SUSPENDED_LABEL,
             &[("pods", "CREATE")],
         ),
+        defaults::webhook(authority),
     ];
     review::registration("MutatingWebhookConfiguration", NAME, &webhooks)
 }

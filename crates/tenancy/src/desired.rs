@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use api::names::{
-    CORDONED_LABEL, POLICY_PREFIX, ROLE_PREFIX, SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION,
+    CORDONED_LABEL, DEFAULTS_LABEL, POLICY_PREFIX, ROLE_PREFIX, SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION,
     SUSPENDED_LABEL, SYSTEM_NAMESPACE, WORKSPACE_LABEL, user,
 };
 use api::peering::PEERS_ANNOTATION;
 use api::{PlanSpec, Role};
 
+use crate::defaults;
 use crate::peering::{self, Peer};
 use crate::propagation::Key;
 
@@ -69,6 +70,11 @@ pub fn namespace(input: &Input<'_>) -> Value {
         }
     }
     let mut annotations = policy(input.plan);
+    let defaults = input.plan.map(defaults::annotations).unwrap_or_default();
+    if !defaults.is_empty() {
+        labels[DEFAULTS_LABEL] = "true".into();
+        annotations.extend(defaults);
+    }
     if !input.quotas.is_empty() {
         labels[SHARED_QUOTA_LABEL] = "true".into();
         annotations.insert(SHARED_QUOTAS_ANNOTATION.into(), input.quotas.join(","));

@@ -4,6 +4,7 @@
 //! and the objects that have to be in its namespace come out. [`name`] says which
 //! names are possible, [`ownership`] how many workspaces an account may have, and
 //! [`invitation`] what becomes of who accepts one, [`admission`] what is changed of pods,
+//! [`defaults`] what is meant where nothing is named,
 //! [`suspension`] how a workspace comes to rest and back, [`plan`] what is left of a
 //! plan below others, [`reference`] which workspaces and accounts may be named,
 //! [`review`] the form of admission's questions,
@@ -18,6 +19,7 @@
 pub mod admission;
 mod condition;
 pub mod controller;
+pub mod defaults;
 pub mod deletion;
 pub mod desired;
 pub mod invitation;

@@ -2,7 +2,7 @@
 //! and each plan above it. Pure.
 
 use api::tree::Problem;
-use api::{PlanSpec, PodSecurity};
+use api::{ClassDefaults, PlanSpec, PodSecurity};
 
 /// A plan that allows nothing: what a plan that isn't there counts as.
 pub fn nothing() -> PlanSpec {
@@ -39,7 +39,19 @@ pub fn tighten(above: &PlanSpec, plan: &PlanSpec) -> PlanSpec {
         (false, true) => above.to_vec(),
         (false, false) => both(above, own),
     };
+    let mut node_selector = plan.node_selector.clone();
+    node_selector.extend(above.node_selector.clone());
+    let own_or = |own: &Option<String>, above: &Option<String>| own.clone().or_else(|| above.clone());
+    let (own, higher) = (&plan.defaults, &above.defaults);
     PlanSpec {
+        node_selector,
+        // One that the lists no longer allow is left out by who tells of them.
+        defaults: ClassDefaults {
+            storage_class: own_or(&own.storage_class, &higher.storage_class),
+            ingress_class: own_or(&own.ingress_class, &higher.ingress_class),
+            priority_class: own_or(&own.priority_class, &higher.priority_class),
+            runtime_class: own_or(&own.runtime_class, &higher.runtime_class),
+        },
         pod_security: match (above.pod_security, plan.pod_security) {
             (PodSecurity::Baseline, PodSecurity::Baseline) => PodSecurity::Baseline,
             _ => PodSecurity::Restricted,
@@ -107,6 +119,24 @@ mod tests {
             .registries
             .is_empty()
         );
+    }
+
+    #[test]
+    fn nodes_get_fewer_on_the_way_down_and_what_is_meant_comes_from_above() {
+        let plan = |nodes: &[(&str, &str)], priority: Option<&str>, runtime: Option<&str>| PlanSpec {
+            node_selector: nodes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            defaults: ClassDefaults {
+                priority_class: priority.map(Into::into),
+                runtime_class: runtime.map(Into::into),
+                ..ClassDefaults::default()
+            },
+            ..PlanSpec::default()
+        };
+        let above = plan(&[("pool", "shared"), ("disk", "ssd")], Some("low"), Some("vm"));
+        let left = tighten(&above, &plan(&[("pool", "own"), ("arch", "arm")], Some("high"), None));
+        // Both hold, and of two that can't the upper one.
+        assert_eq!(left.node_selector, plan(&[("arch", "arm"), ("disk", "ssd"), ("pool", "shared")], None, None).node_selector);
+        assert_eq!(left.defaults, plan(&[], Some("high"), Some("vm")).defaults);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod amount;
 pub mod book;
 pub mod charge;
 pub mod cover;
+pub mod expression;
 pub mod gate;
 pub mod index;
 pub mod keeper;

@@ -3,6 +3,7 @@
 //! against it is taken away: so none passes because something else was wrong.
 
 mod attack;
+mod defaults;
 mod hierarchy;
 mod life;
 mod peering;

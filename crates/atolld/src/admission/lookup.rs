@@ -10,11 +10,17 @@ use api::{Account, Workspace};
 use axum::Json;
 use axum::extract::State;
 use futures::StreamExt;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::IngressClass;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
+use tenancy::defaults::{self, Class};
 use tenancy::reference::{self, Change, Refused};
 use tenancy::review::Review;
 
@@ -74,6 +80,37 @@ impl Lookup {
             })
         };
         (lookup, hearing)
+    }
+
+    /// The class that the cluster itself means where none is named.
+    async fn clusters_own(&self, class: Class) -> kube::Result<Option<String>> {
+        let marked = |metadata: &ObjectMeta, annotation: &str| {
+            metadata.annotations.as_ref().is_some_and(|all| all.get(annotation).is_some_and(|set| set == "true"))
+        };
+        let all = ListParams::default();
+        let client = self.client.clone();
+        let own = match class {
+            Class::Storage => {
+                let classes = Api::<StorageClass>::all(client).list_metadata(&all).await?;
+                let own = "storageclass.kubernetes.io/is-default-class";
+                // Kubernetes takes the newest, too.
+                let marked = classes.items.into_iter().filter(|one| marked(&one.metadata, own));
+                marked.max_by_key(|one| one.metadata.creation_timestamp.clone()).map(|one| one.name_any())
+            }
+            Class::Ingress => {
+                let classes = Api::<IngressClass>::all(client).list_metadata(&all).await?;
+                let own = "ingressclass.kubernetes.io/is-default-class";
+                let marked = classes.items.into_iter().filter(|one| marked(&one.metadata, own));
+                marked.max_by_key(|one| one.metadata.creation_timestamp.clone()).map(|one| one.name_any())
+            }
+            Class::Priority => {
+                let classes = Api::<PriorityClass>::all(client).list(&all).await?;
+                classes.items.into_iter().find(|one| one.global_default == Some(true)).map(|one| one.name_any())
+            }
+            // There is none.
+            Class::Runtime => None,
+        };
+        Ok(own)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -138,6 +175,27 @@ pub async fn member(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review
         }
     };
     Json(reference::answer(&review, verdict.await))
+}
+
+/// What is filled in of an object in a workspace whose plan has defaults.
+pub async fn defaults(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
+    let looked_up = async {
+        let namespaces: Api<Namespace> = Api::all(lookup.client.clone());
+        let namespace = namespaces.get_metadata(defaults::namespace(&review)).await?;
+        let told = namespace.metadata.annotations.unwrap_or_default();
+        let mut by_cluster = Vec::new();
+        for (class, name) in defaults::doubtful(&review, &told) {
+            if lookup.clusters_own(class).await?.is_some_and(|own| own == name) {
+                by_cluster.push(class);
+            }
+        }
+        Ok((told, by_cluster))
+    };
+    let looked_up = looked_up.await.map_err(|error| unknown("what the workspace's plan sets", &error));
+    Json(match looked_up {
+        Ok((told, by_cluster)) => defaults::answer(&review, &told, &by_cluster),
+        Err(refused) => reference::answer(&review, Err(refused)),
+    })
 }
 
 fn unknown(what: &'static str, error: &kube::Error) -> Refused {

@@ -10,6 +10,7 @@ use api::{Measure, SharedQuotaSpec};
 use serde_json::Value;
 
 use super::amount::{Amounts, ONE, add, parse};
+use super::expression::{self, Fault};
 
 /// What a set of quotas asks about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,10 +86,26 @@ impl Interest {
             _ => {}
         }
         for (name, measure) in self.measures.iter().filter(|(_, measure)| measure.resource == kind) {
-            add(&mut amounts, &Amounts::from([(name.clone(), measured(object, &measure.field))]));
+            // Nothing that is there gives room to others; one that can't be told isn't let in.
+            let amount = measured(object, measure).unwrap_or_default().max(0);
+            add(&mut amounts, &Amounts::from([(name.clone(), amount)]));
         }
         amounts.retain(|name, amount| *amount != 0 && self.names.contains(name));
         amounts
+    }
+
+    /// The first of what is measured of an object that can't be told of it, and why.
+    pub fn unmeasured(&self, kind: &str, object: &Value) -> Option<(&str, Fault)> {
+        let asked = self.measures.iter().filter(|(name, measure)| measure.resource == kind && self.names.contains(*name));
+        asked.into_iter().find_map(|(name, measure)| Some((name.as_str(), measured(object, measure).err()?)))
+    }
+
+    /// The first measure that can't be told of anything, and why.
+    pub fn unreadable(&self) -> Option<(&str, Fault)> {
+        let expressions = self.measures.iter().filter_map(|(name, measure)| Some((name, measure.expression.as_ref()?)));
+        expressions
+            .into_iter()
+            .find_map(|(name, expression)| Some((name.as_str(), expression::check(expression).err()?)))
     }
 
     /// What a pod has to say and doesn't: what has a limit can't be asked for without
@@ -231,10 +248,12 @@ fn service(object: &Value, amounts: &mut Amounts) {
     }
 }
 
-fn measured(object: &Value, field: &str) -> i128 {
-    let value = field.split('.').filter(|part| !part.is_empty()).fold(object, |value, part| &value[part]);
-    // Nothing that is there gives room to others.
-    quantity(value).unwrap_or_default().max(0)
+fn measured(object: &Value, measure: &Measure) -> Result<i128, Fault> {
+    if let Some(expression) = &measure.expression {
+        return expression::measure(expression, object);
+    }
+    let parts = measure.field.split('.').filter(|part| !part.is_empty());
+    Ok(quantity(parts.fold(object, |value, part| &value[part])).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -337,7 +356,7 @@ mod tests {
     #[test]
     fn other_objects_count_and_are_measured() {
         let mut interest = interest(&["count/databases.example.com", "example.com/size", "count/secrets"]);
-        let measure = Measure { resource: "databases.example.com".into(), field: "spec.size".into() };
+        let measure = Measure { resource: "databases.example.com".into(), field: "spec.size".into(), expression: None };
         interest.measures.insert("example.com/size".into(), measure);
         assert_eq!(interest.kinds(), ["databases.example.com", "secrets"].map(String::from).into());
         assert!(interest.changes("databases.example.com") && !interest.changes("secrets"));

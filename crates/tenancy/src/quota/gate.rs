@@ -26,6 +26,7 @@ use api::names::{SHARED_QUOTA_LABEL, SHARED_QUOTAS_ANNOTATION};
 use super::amount::{Amounts, write};
 use super::book::{Book, Outcome, Request};
 use super::charge::Interest;
+use super::expression::Fault;
 use crate::review::{self, Request as Asked, Resource, Review};
 
 /// How long it is waited for something to go that is there.
@@ -42,6 +43,8 @@ enum Refusal {
     Full { quota: String, resource: String, used: String, hard: String, asked: String },
     #[error("the shared quota {quota} limits {names}: say in every container how much it needs")]
     Unsaid { quota: String, names: String },
+    #[error("the shared quota {quota} measures {name}, and {fault}")]
+    Unmeasured { quota: String, name: String, fault: Fault },
     #[error("other requests hold what is left of the shared quota {0}: try again")]
     Held(String),
     #[error("the shared quota {0} can't be asked just now: try again")]
@@ -53,7 +56,7 @@ impl review::Refusal for Refusal {
     fn status(&self) -> (u16, &'static str) {
         match self {
             Self::Full { .. } => (403, "Forbidden"),
-            Self::Unsaid { .. } => (422, "Invalid"),
+            Self::Unsaid { .. } | Self::Unmeasured { .. } => (422, "Invalid"),
             Self::Held(_) => (429, "TooManyRequests"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
         }
@@ -239,6 +242,11 @@ fn request(name: &str, quota: &SharedQuota, asked: &Asked) -> Result<Option<Requ
     let is_new = asked.old_object.is_null();
     if is_new && !unsaid.is_empty() {
         return Err(Refusal::Unsaid { quota: name.into(), names: unsaid.join(", ") });
+    }
+    // One that was that way before may change otherwise.
+    let was_measured = is_new || interest.unmeasured(&kind, &asked.old_object).is_none();
+    if was_measured && let Some((measure, fault)) = interest.unmeasured(&kind, &asked.object) {
+        return Err(Refusal::Unmeasured { quota: name.into(), name: measure.into(), fault });
     }
     let total = interest.charge(&kind, &asked.object);
     let before = if is_new { Amounts::new() } else { interest.charge(&kind, &asked.old_object) };
@@ -539,7 +547,7 @@ mod tests {
     fn what_is_registered_is_what_is_counted() {
         assert_eq!(registration("pem", &Interest::default())["webhooks"], json!([]));
         let names = ["pods", "count/secrets", "count/widgets.example.com", "example.com/size"];
-        let measure = Measure { resource: "widgets.example.com".into(), field: "spec.size".into() };
+        let measure = Measure { resource: "widgets.example.com".into(), field: "spec.size".into(), expression: None };
         let mut limited = quota(&names.map(|name| (name, "1")));
         limited.spec.measures.insert("example.com/size".into(), measure);
         let interest = Interest::of([&limited.spec]);

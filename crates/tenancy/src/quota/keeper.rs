@@ -236,6 +236,9 @@ impl Keeper {
         match told {
             Told::Begin => self.index.begin(kind),
             Told::There { namespace, uid, object } => {
+                if let Some((name, fault)) = self.interest.unmeasured(kind, &object) {
+                    tracing::warn!(kind, namespace, uid, name, %fault, "an object that was there before counts as nothing");
+                }
                 let charge = self.interest.charge(kind, &object);
                 self.index.put(kind, &namespace, &uid, charge);
                 self.changed.insert(namespace);
@@ -322,9 +325,12 @@ impl Keeper {
         next: Option<SharedQuota>,
         workspaces: usize,
     ) -> Option<SharedQuota> {
-        let own = Interest::of([&quota.spec]).kinds();
+        let interest = Interest::of([&quota.spec]);
+        let own = interest.kinds();
         let missing: Vec<&str> = own.intersection(&self.missing).map(String::as_str).collect();
-        let (status, reason, message) = if missing.is_empty() {
+        let (status, reason, message) = if let Some((name, fault)) = interest.unreadable() {
+            ("False", "BadExpression", format!("spec.measures[{name}].expression: {fault}"))
+        } else if missing.is_empty() {
             ("True", "Counted", format!("what {workspaces} workspaces use is known"))
         } else {
             (

@@ -94,8 +94,8 @@ impl World {
             let what = match status {
                 "201" => "created".to_owned(),
                 "403" if body.contains("has no room") => "refused".to_owned(),
-                // Whoever gets one of these may try again.
-                "429" | "500" | "503" | "504" | "502" | "000" => "later".to_owned(),
+                // By these clients know that they may try again.
+                "429" | "503" => "later".to_owned(),
                 _ => format!("{status} {body}"),
             };
             *answers.entry(what).or_default() += 1;

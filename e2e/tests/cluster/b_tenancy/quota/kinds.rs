@@ -22,7 +22,7 @@ spec:
     schema:
       openAPIV3Schema:
         type: object
-        properties: {spec: {type: object, properties: {size: {type: string}}}}
+        properties: {spec: {type: object, properties: {size: {type: string}, copies: {type: integer}}}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -43,14 +43,18 @@ spec:
     services: "1"
     limits.memory: 100Mi
     example.com/size: 500Gi
+    example.com/stored: 1Ti
   measures:
     example.com/size: {resource: databases.quota.example.com, field: spec.size}
+    example.com/stored:
+      resource: databases.quota.example.com
+      expression: quantity(object.spec.copies) * quantity(object.spec.size)
 "#;
 
 fn database(namespace: &str, size: &str) -> String {
     format!(
         "{{apiVersion: quota.example.com/v1, kind: Database, metadata: {{name: one, namespace: {namespace}}}, \
-         spec: {{size: {size}}}}}"
+         spec: {{size: {size}, copies: 2}}}}"
     )
 }
 
@@ -131,10 +135,35 @@ fn what_is_below_counts_with_what_is_above() {
         if said.contains(r#""example.com/size":"536870912000""#) { Ok(()) } else { Err(said) }
     });
 
+    // What an expression computes of several fields, and what it can't be told of.
+    let copies = |text: &str, copies: &str| databases(&text.replace("copies: 2", copies));
+    has_no_room(&copies(&database(&low, "200Gi"), "copies: 3"), "example.com/stored");
+    let said = copies(&database(&low, "200Gi").replace("one", "two"), "");
+    let reason = "the shared quota rita measures example.com/stored, and `quantity(object.spec.copies)";
+    assert!(said.code != Some(0) && said.err.contains(reason) && said.err.contains("No such key"), "{said:?}");
+    // Nobody gets rid of what they use by making it unreadable.
+    let patch = r#"[{"op":"remove","path":"/spec/copies"}]"#;
+    let words = ["patch", "database", "one", "-n", &low, "--type=json", "-p", patch];
+    let said = cluster.kubectl(&words);
+    assert!(said.code != Some(0) && said.err.contains(reason), "{said:?}");
+
     // What is moved away counts there no longer.
     rita.atoll(&["workspace", "move", "rita-low", "--root"]).ok();
     fits("there is room above", || databases(&database(&top, "500Gi")));
     fits("and no limit for what was below", || databases(&database(&low, "900Gi")));
+
+    // An expression that is none is told of.
+    let broken = r#"{"spec":{"measures":{"example.com/stored":{"expression":"object.spec."}}}}"#;
+    cluster.kubectl(&["patch", "sharedquota", "rita", "--type=merge", "-p", broken]).ok();
+    eventually("the expression is told of", LIMIT, || {
+        let path = "jsonpath={.status.conditions[0].reason} {.status.conditions[0].message}";
+        let said = cluster.kubectl(&["get", "sharedquota", "rita", "-o", path]).ok();
+        let wanted = "BadExpression spec.measures[example.com/stored].expression: `object.spec.` is no CEL";
+        if said.starts_with(wanted) { Ok(()) } else { Err(said) }
+    });
+    let both = r#"{"spec":{"measures":{"example.com/stored":{"field":"spec.size"}}}}"#;
+    let said = cluster.kubectl(&["patch", "sharedquota", "rita", "--type=merge", "-p", both]);
+    assert!(said.err.contains("by a field or by an expression, and not by both"), "{said:?}");
 
     cluster.atoll(&["quota", "delete", "rita"]).ok();
     cluster.atoll(&["workspace", "delete", "--now", "rita-low"]).ok();
