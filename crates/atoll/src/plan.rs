@@ -99,7 +99,8 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     ] {
         println!("{what:<24} {}", class.as_deref().unwrap_or_default());
     }
-    let nodes: Vec<_> = plan.spec.node_selector.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    let nodes: Vec<_> =
+        plan.spec.node_selector.iter().map(|(label, value)| format!("{label}={value}")).collect();
     line("nodes", &nodes);
     let days = plan.spec.deletion_days.unwrap_or(api::workspace::DELETION_DAYS);
     println!("{:<24} {days} days", "kept when deleted");

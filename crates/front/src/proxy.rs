@@ -435,7 +435,9 @@ mod tests {
 
     #[test]
     fn only_a_webhook_of_ours_leaves_a_request_undecided() {
-        let status = |message: &str| serde_json::json!({ "kind": "Status", "message": message, "code": 500 }).to_string();
+        let status = |message: &str| {
+            serde_json::json!({ "kind": "Status", "message": message, "code": 500 }).to_string()
+        };
         let ours = r#"Internal error occurred: failed calling webhook "quota.admission.atoll.dev": failed to call webhook: connection refused"#;
         assert!(is_undecided(status(ours).as_bytes()));
         // As protobuf has it.

@@ -96,8 +96,7 @@ pub fn annotations(plan: &PlanSpec) -> BTreeMap<String, String> {
     });
     let nodes: Vec<String> =
         plan.node_selector.iter().map(|(label, value)| format!("{label}={value}")).collect();
-    let nodes =
-        (!nodes.is_empty()).then(|| (format!("{POLICY_PREFIX}{NODE_SELECTOR}"), nodes.join(",")));
+    let nodes = (!nodes.is_empty()).then(|| (format!("{POLICY_PREFIX}{NODE_SELECTOR}"), nodes.join(",")));
     classes.chain(nodes).collect()
 }
 

@@ -135,7 +135,10 @@ mod tests {
         let above = plan(&[("pool", "shared"), ("disk", "ssd")], Some("low"), Some("vm"));
         let left = tighten(&above, &plan(&[("pool", "own"), ("arch", "arm")], Some("high"), None));
         // Both hold, and of two that can't the upper one.
-        assert_eq!(left.node_selector, plan(&[("arch", "arm"), ("disk", "ssd"), ("pool", "shared")], None, None).node_selector);
+        assert_eq!(
+            left.node_selector,
+            plan(&[("arch", "arm"), ("disk", "ssd"), ("pool", "shared")], None, None).node_selector
+        );
         assert_eq!(left.defaults, plan(&[], Some("high"), Some("vm")).defaults);
     }
 

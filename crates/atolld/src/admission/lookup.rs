@@ -85,7 +85,10 @@ impl Lookup {
     /// The class that the cluster itself means where none is named.
     async fn clusters_own(&self, class: Class) -> kube::Result<Option<String>> {
         let marked = |metadata: &ObjectMeta, annotation: &str| {
-            metadata.annotations.as_ref().is_some_and(|all| all.get(annotation).is_some_and(|set| set == "true"))
+            metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|all| all.get(annotation).is_some_and(|set| set == "true"))
         };
         let all = ListParams::default();
         let client = self.client.clone();
@@ -105,7 +108,11 @@ impl Lookup {
             }
             Class::Priority => {
                 let classes = Api::<PriorityClass>::all(client).list(&all).await?;
-                classes.items.into_iter().find(|one| one.global_default == Some(true)).map(|one| one.name_any())
+                classes
+                    .items
+                    .into_iter()
+                    .find(|one| one.global_default == Some(true))
+                    .map(|one| one.name_any())
             }
             // There is none.
             Class::Runtime => None,

@@ -96,13 +96,17 @@ impl Interest {
 
     /// The first of what is measured of an object that can't be told of it, and why.
     pub fn unmeasured(&self, kind: &str, object: &Value) -> Option<(&str, Fault)> {
-        let asked = self.measures.iter().filter(|(name, measure)| measure.resource == kind && self.names.contains(*name));
+        let asked = self
+            .measures
+            .iter()
+            .filter(|(name, measure)| measure.resource == kind && self.names.contains(*name));
         asked.into_iter().find_map(|(name, measure)| Some((name.as_str(), measured(object, measure).err()?)))
     }
 
     /// The first measure that can't be told of anything, and why.
     pub fn unreadable(&self) -> Option<(&str, Fault)> {
-        let expressions = self.measures.iter().filter_map(|(name, measure)| Some((name, measure.expression.as_ref()?)));
+        let expressions =
+            self.measures.iter().filter_map(|(name, measure)| Some((name, measure.expression.as_ref()?)));
         expressions
             .into_iter()
             .find_map(|(name, expression)| Some((name.as_str(), expression::check(expression).err()?)))
@@ -356,7 +360,8 @@ mod tests {
     #[test]
     fn other_objects_count_and_are_measured() {
         let mut interest = interest(&["count/databases.example.com", "example.com/size", "count/secrets"]);
-        let measure = Measure { resource: "databases.example.com".into(), field: "spec.size".into(), expression: None };
+        let measure =
+            Measure { resource: "databases.example.com".into(), field: "spec.size".into(), expression: None };
         interest.measures.insert("example.com/size".into(), measure);
         assert_eq!(interest.kinds(), ["databases.example.com", "secrets"].map(String::from).into());
         assert!(interest.changes("databases.example.com") && !interest.changes("secrets"));

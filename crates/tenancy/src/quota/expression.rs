@@ -60,11 +60,12 @@ pub fn measure(expression: &str, object: &serde_json::Value) -> Result<i128, Fau
     let evaluate = || {
         let mut context = Context::with_env(environment().clone());
         context.add_variable("object", object).map_err(|error| error.to_string())?;
-        let added = context
-            .add_function("quantity", |value: Value| double("quantity", &value))
-            .and_then(|()| context.add_function("sum", |list: Arc<Vec<Value>>| {
-                list.iter().map(|value| double("sum", value)).sum::<Result<f64, _>>()
-            }));
+        let added =
+            context.add_function("quantity", |value: Value| double("quantity", &value)).and_then(|()| {
+                context.add_function("sum", |list: Arc<Vec<Value>>| {
+                    list.iter().map(|value| double("sum", value)).sum::<Result<f64, _>>()
+                })
+            });
         added.map_err(|error| error.to_string())?;
         let value = program.execute(&context).map_err(|error| error.to_string())?;
         thousandths(&value).ok_or_else(|| "it gives no number".to_owned())

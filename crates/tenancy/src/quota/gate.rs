@@ -547,7 +547,8 @@ mod tests {
     fn what_is_registered_is_what_is_counted() {
         assert_eq!(registration("pem", &Interest::default())["webhooks"], json!([]));
         let names = ["pods", "count/secrets", "count/widgets.example.com", "example.com/size"];
-        let measure = Measure { resource: "widgets.example.com".into(), field: "spec.size".into(), expression: None };
+        let measure =
+            Measure { resource: "widgets.example.com".into(), field: "spec.size".into(), expression: None };
         let mut limited = quota(&names.map(|name| (name, "1")));
         limited.spec.measures.insert("example.com/size".into(), measure);
         let interest = Interest::of([&limited.spec]);

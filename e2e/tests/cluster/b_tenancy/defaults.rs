@@ -40,7 +40,11 @@ fn object(head: &str, namespace: &str, spec: &str) -> String {
 
 fn pod(namespace: &str, spec: &str) -> String {
     let containers = "containers: [{name: c, image: 'busybox:1.35', command: [sleep, '3600']}]";
-    object("apiVersion: v1, kind: Pod", namespace, &format!("terminationGracePeriodSeconds: 0, {spec}{containers}"))
+    object(
+        "apiVersion: v1, kind: Pod",
+        namespace,
+        &format!("terminationGracePeriodSeconds: 0, {spec}{containers}"),
+    )
 }
 
 fn claim(namespace: &str, spec: &str) -> String {
@@ -87,15 +91,22 @@ fn what_is_not_named_is_what_the_plan_means() {
     ] {
         rhea.apply(&manifest);
         let words = ["get", kind, "one", "-n", &namespace, "-o", &format!("jsonpath={paths}")];
-        let wanted = if kind == "pod" { r#"meant 7 Never meant 3Mi {"kubernetes.io/os":"linux"}"# } else { "meant" };
+        let wanted =
+            if kind == "pod" { r#"meant 7 Never meant 3Mi {"kubernetes.io/os":"linux"}"# } else { "meant" };
         assert_eq!(rhea.kubectl(&words).ok(), wanted);
     }
     rhea.kubectl(&["wait", "--for=condition=Ready", "pod/one", "-n", &namespace, "--timeout=60s"]).ok();
     rhea.kubectl(&["delete", "--grace-period=0", "pod/one", "pvc/one", "ingress/one", "-n", &namespace]).ok();
 
     // Named is named, and what the plan doesn't allow is no default of anybody's.
-    refused(&rhea.tries(&claim(&namespace, "storageClassName: gold, ")), "name one that the plan allows, of meant");
-    refused(&rhea.tries(&ingress(&namespace, "ingressClassName: nginx, ")), "name one that the plan allows, of meant");
+    refused(
+        &rhea.tries(&claim(&namespace, "storageClassName: gold, ")),
+        "name one that the plan allows, of meant",
+    );
+    refused(
+        &rhea.tries(&ingress(&namespace, "ingressClassName: nginx, ")),
+        "name one that the plan allows, of meant",
+    );
     refused(&rhea.tries(&pod(&namespace, "priorityClassName: other, ")), "other");
 
     // With a plan that means nothing it is the cluster's own again.
@@ -120,14 +131,28 @@ fn what_is_not_named_is_what_the_plan_means() {
 fn a_plan_means_only_what_it_allows() {
     let cluster = Cluster::shared();
     for (spec, reason) in [
-        ("defaults: {storageClass: gold}, storageClasses: [silver]", "spec.defaults.storageClass: gold is not among"),
-        ("defaults: {ingressClass: gold}", "spec.defaults.ingressClass: gold is not among spec.ingressClasses"),
-        ("defaults: {priorityClass: gold}", "spec.defaults.priorityClass: gold is not among spec.priorityClasses"),
-        ("defaults: {runtimeClass: gold}", "spec.defaults.runtimeClass: gold is not among spec.runtimeClasses"),
+        (
+            "defaults: {storageClass: gold}, storageClasses: [silver]",
+            "spec.defaults.storageClass: gold is not among",
+        ),
+        (
+            "defaults: {ingressClass: gold}",
+            "spec.defaults.ingressClass: gold is not among spec.ingressClasses",
+        ),
+        (
+            "defaults: {priorityClass: gold}",
+            "spec.defaults.priorityClass: gold is not among spec.priorityClasses",
+        ),
+        (
+            "defaults: {runtimeClass: gold}",
+            "spec.defaults.runtimeClass: gold is not among spec.runtimeClasses",
+        ),
         ("nodeSelector: {'a,b': c}", "spec.nodeSelector: name labels and values as nodes have them"),
         ("nodeSelector: {a: 'b,c=d'}", "spec.nodeSelector: name labels and values as nodes have them"),
     ] {
-        let plan = format!("{{apiVersion: atoll.dev/v1alpha1, kind: Plan, metadata: {{name: wrong}}, spec: {{{spec}}}}}");
+        let plan = format!(
+            "{{apiVersion: atoll.dev/v1alpha1, kind: Plan, metadata: {{name: wrong}}, spec: {{{spec}}}}}"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), plan).unwrap();
         let words = ["apply", "--dry-run=server", "-f", file.path().to_str().unwrap()];

@@ -140,7 +140,10 @@ fn what_is_below_counts_with_what_is_above() {
     has_no_room(&copies(&database(&low, "200Gi"), "copies: 3"), "example.com/stored");
     let said = copies(&database(&low, "200Gi").replace("one", "two"), "");
     let reason = "the shared quota rita measures example.com/stored, and `quantity(object.spec.copies)";
-    assert!(said.code != Some(0) && said.err.contains(reason) && said.err.contains("No such key"), "{said:?}");
+    assert!(
+        said.code != Some(0) && said.err.contains(reason) && said.err.contains("No such key"),
+        "{said:?}"
+    );
     // Nobody gets rid of what they use by making it unreadable.
     let patch = r#"[{"op":"remove","path":"/spec/copies"}]"#;
     let words = ["patch", "database", "one", "-n", &low, "--type=json", "-p", patch];
