@@ -2,6 +2,7 @@
 
 mod gateways;
 mod httproute;
+mod ingress;
 
 use http::{HeaderMap, Method};
 use serde::Deserialize as _;

@@ -82,6 +82,27 @@ async fn the_backend_is_told_another_host_and_headers_of_the_ingress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_are_spread_over_all_endpoints() {
+    const EACH: usize = 30;
+    let names: [&'static str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let mut backends = Vec::new();
+    for name in names {
+        backends.push(Backend::start(name).await);
+    }
+    let mut world = World::start().await;
+    let all: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    world.app("web", "web.apps.test", &[], &all);
+    let mut seen = std::collections::HashMap::new();
+    for _ in 0..EACH * names.len() {
+        let (_, answer) = world.get("web.apps.test", "/").await;
+        let name = answer.lines().find_map(|line| line.strip_prefix("backend=")).unwrap().to_owned();
+        *seen.entry(name).or_insert(0) += 1;
+    }
+    assert_eq!(seen.len(), names.len());
+    assert!(seen.values().all(|count| *count > EACH / 3), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_stays_with_the_endpoint_that_its_cookie_names() {
     let backends = [Backend::start("one").await, Backend::start("two").await];
     let mut world = World::start().await;
