@@ -12,6 +12,9 @@ pub fn meter_name(meter: Meter) -> &'static str {
         Meter::ClusterSentBytes => "Sent within the cluster",
         Meter::ClusterReceivedBytes => "Received within the cluster",
         Meter::StorageMebibyteSeconds => "Storage",
+        Meter::GatewayRequests => "Requests to addresses",
+        Meter::GatewaySentBytes => "Sent by addresses",
+        Meter::GatewayReceivedBytes => "Received by addresses",
     }
 }
 
@@ -34,6 +37,7 @@ pub fn quantity(meter: Meter, value: u64) -> String {
                 format!("{} GiB-hours", short(hours / 1024.0))
             }
         }
+        Meter::GatewayRequests => format!("{value} requests"),
         _ => bytes(value),
     }
 }

@@ -1,5 +1,7 @@
 //! What agents measure and the ledger posts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What is measured. Readings are cumulative since the source began.
@@ -21,11 +23,17 @@ pub enum Meter {
     ClusterReceivedBytes,
     /// Provisioned storage over time, in mebibyte-seconds.
     StorageMebibyteSeconds,
+    /// Requests to a workspace's addresses that a gateway took in.
+    GatewayRequests,
+    /// Bytes that gateways sent to who asks a workspace's addresses.
+    GatewaySentBytes,
+    /// Bytes that gateways received from them.
+    GatewayReceivedBytes,
 }
 
 impl Meter {
     /// All meters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::CpuMicroseconds,
         Self::MemoryMebibyteSeconds,
         Self::InternetSentBytes,
@@ -33,6 +41,9 @@ impl Meter {
         Self::ClusterSentBytes,
         Self::ClusterReceivedBytes,
         Self::StorageMebibyteSeconds,
+        Self::GatewayRequests,
+        Self::GatewaySentBytes,
+        Self::GatewayReceivedBytes,
     ];
 
     /// Its name, as in JSON and SQL.
@@ -45,6 +56,9 @@ impl Meter {
             Self::ClusterSentBytes => "cluster_sent_bytes",
             Self::ClusterReceivedBytes => "cluster_received_bytes",
             Self::StorageMebibyteSeconds => "storage_mebibyte_seconds",
+            Self::GatewayRequests => "gateway_requests",
+            Self::GatewaySentBytes => "gateway_sent_bytes",
+            Self::GatewayReceivedBytes => "gateway_received_bytes",
         }
     }
 
@@ -59,9 +73,10 @@ impl Meter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageFact {
-    /// What was measured: a pod's or a volume's UID.
+    /// What was measured: a pod's or a volume's UID, or a gateway's process and the
+    /// namespace that it carried for.
     pub object: String,
-    /// What people call it: `pod/<name>`, `volume/<name>`.
+    /// What people call it: `pod/<name>`, `volume/<name>`, `gateway`.
     pub name: String,
     /// The workspace whose object it is, by its namespace: a later workspace of the
     /// same name has another, and must not see it.
@@ -88,6 +103,28 @@ pub struct UsageBatch {
     pub epoch: String,
     /// The readings.
     pub facts: Vec<UsageFact>,
+}
+
+/// What a gateway has carried since its process began, as it tells the agent of its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayUsage {
+    /// Which life of the process.
+    pub epoch: String,
+    /// By namespace; those for which there was nothing are left out.
+    pub namespaces: BTreeMap<String, GatewayCounts>,
+}
+
+/// What was carried for one namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayCounts {
+    /// Requests that were taken in.
+    pub requests: u64,
+    /// Bytes of bodies, and of what is passed through, to clients.
+    pub sent_bytes: u64,
+    /// And from them.
+    pub received_bytes: u64,
 }
 
 /// How much of a meter a workspace used in some time, and what it costs.

@@ -338,6 +338,9 @@ fn in_words(meter: Meter, quantity: u64) -> (&'static str, String) {
         Meter::InternetReceivedBytes => ("from the internet", amount(GIB, "GiB")),
         Meter::ClusterSentBytes => ("to the cluster", amount(GIB, "GiB")),
         Meter::ClusterReceivedBytes => ("from the cluster", amount(GIB, "GiB")),
+        Meter::GatewayRequests => ("requests to addresses", quantity.to_string()),
+        Meter::GatewaySentBytes => ("sent by addresses", amount(GIB, "GiB")),
+        Meter::GatewayReceivedBytes => ("received by addresses", amount(GIB, "GiB")),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The agent: one on every node, for what a node needs that only it can do.
 //!
 //! [`cni`] keeps the node's network configuration, [`network`] tells the kernel who
-//! is where, and [`usage`] measures what pods use and brings it to the server. Both
-//! go by what [`cluster`] knows.
+//! is where, and [`usage`] measures what pods use, and [`gateways`] what the gateway
+//! carries, which it brings to the server. All go by what [`cluster`] knows.
 
 mod cluster;
 mod cni;
+mod gateways;
 mod network;
 mod usage;
 

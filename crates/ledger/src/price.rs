@@ -22,7 +22,7 @@ pub struct Price {
 
 /// The first prices, from the beginning of time. An hour of a processor costs
 /// 0.02, of a GiB of memory 0.003, of a GiB of storage 0.0001, a GiB to the
-/// internet 0.01; what comes in and what stays inside costs nothing.
+/// internet 0.01, by pods or by their addresses; what comes in and what stays inside costs nothing.
 pub fn first() -> Vec<Price> {
     let hour = 3600;
     Meter::ALL
@@ -32,8 +32,13 @@ pub fn first() -> Vec<Price> {
                 Meter::CpuMicroseconds => 20_000_000_000_000_000 / (hour * 1_000_000),
                 Meter::MemoryMebibyteSeconds => 3_000_000_000_000_000 / (hour * 1024),
                 Meter::StorageMebibyteSeconds => 100_000_000_000_000 / (hour * 1024),
-                Meter::InternetSentBytes => 10_000_000_000_000_000 / (1 << 30),
-                Meter::InternetReceivedBytes | Meter::ClusterSentBytes | Meter::ClusterReceivedBytes => 0,
+                // What an address sends goes to the internet, by the gateway.
+                Meter::InternetSentBytes | Meter::GatewaySentBytes => 10_000_000_000_000_000 / (1 << 30),
+                Meter::InternetReceivedBytes
+                | Meter::ClusterSentBytes
+                | Meter::ClusterReceivedBytes
+                | Meter::GatewayRequests
+                | Meter::GatewayReceivedBytes => 0,
             };
             Price { meter, from_minute: 0, atto }
         })

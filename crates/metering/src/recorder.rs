@@ -15,7 +15,7 @@ use api::usage::{Meter, UsageBatch, UsageFact};
 /// is dropped then is only which minute it was used in, because readings add up.
 const KEPT_MINUTES: u64 = 3 * 24 * 60;
 
-/// A pod that is metered.
+/// Something that is metered: a pod, or what a gateway carries for one workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// Its UID.
@@ -26,6 +26,29 @@ pub struct Pod {
     pub workspace: String,
     /// Who pays for that workspace now.
     pub payer: String,
+}
+
+/// What a gateway carries for a workspace is called.
+pub const GATEWAY: &str = "gateway";
+
+impl Pod {
+    /// What a gateway's process carries for the workspace of a namespace.
+    pub fn gateway(epoch: &str, workspace: &str, payer: &str) -> Self {
+        Self {
+            uid: format!("{GATEWAY}/{epoch}/{workspace}"),
+            // No pod's name: those have no slash.
+            name: format!("{GATEWAY}/"),
+            workspace: workspace.into(),
+            payer: payer.into(),
+        }
+    }
+
+    fn label(&self) -> String {
+        match self.name.strip_suffix('/') {
+            Some(other) => other.into(),
+            None => format!("pod/{}", self.name),
+        }
+    }
 }
 
 /// What was seen of a pod at a time.
@@ -134,7 +157,7 @@ impl Recorder {
                     *told = reading;
                     facts.push(UsageFact {
                         object: metered.pod.uid.clone(),
-                        name: format!("pod/{}", metered.pod.name),
+                        name: metered.pod.label(),
                         workspace: metered.pod.workspace.clone(),
                         payer: metered.pod.payer.clone(),
                         meter,

@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Arguments;
 use super::cluster::{Cluster, is_over};
+use super::gateways::Gateways;
 use super::network::DataPath;
 use crate::certificate::Certificate;
 use crate::server::ingest;
@@ -43,18 +44,23 @@ const SERVER: &str = "server.atoll-system.svc";
 fn metered(cluster: &Cluster, node: &str) -> BTreeMap<String, metering::Pod> {
     let pods = cluster.pods.state();
     let metered = pods.iter().filter(|pod| is_on(pod, node) && !is_over(pod)).filter_map(|pod| {
-        let namespace = cluster.namespaces.get(&ObjectRef::new(&pod.namespace()?))?;
-        let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
-        let payer = cluster.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone();
+        let workspace = pod.namespace()?;
+        let payer = payer(cluster, &workspace)?;
         let uid = pod.uid()?;
-        let workspace = namespace.name_any();
         let metered = metering::Pod { uid: uid.clone(), name: pod.name_any(), workspace, payer };
         Some((uid, metered))
     });
     metered.collect()
 }
 
-fn is_on(pod: &Pod, node: &str) -> bool {
+/// Who pays for what is used in a namespace, if it is a workspace's.
+pub(super) fn payer(cluster: &Cluster, namespace: &str) -> Option<String> {
+    let namespace = cluster.namespaces.get(&ObjectRef::new(namespace))?;
+    let workspace = namespace.labels().get(WORKSPACE_LABEL)?;
+    Some(cluster.workspaces.get(&ObjectRef::new(workspace))?.spec.owner.clone())
+}
+
+pub(super) fn is_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
@@ -66,7 +72,9 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> a
     std::fs::create_dir_all(&arguments.state)
         .with_context(|| format!("creating {}", arguments.state.display()))?;
     let state = arguments.state.join("usage.json");
-    let mut recorder = file::load(&state, || format!("{}-{:016x}", identity::now(), rand::random::<u64>()))?;
+    let epoch = || format!("{}-{:016x}", identity::now(), rand::random::<u64>());
+    let mut recorder = file::load(&state, epoch)?;
+    let mut gateways = Gateways::load(arguments.state.join("gateways.json"), epoch)?;
     let Certificate { chain, key, roots, .. } = Certificate::load(&arguments.certificate)?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
     let connector = TlsConnector::from(Arc::new(config));
@@ -83,9 +91,11 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> a
         ticks.tick().await;
         let time = identity::now();
         let gone = look(&mut recorder, cluster, &arguments.node, &hierarchy, path, time)?;
+        gateways.look(cluster, &arguments.node, time).await;
         let is_over = time / 60_000 > minute;
         if is_over {
             recorder.close(minute);
+            gateways.close(minute)?;
             minute = time / 60_000;
         }
         // What pods hold is known from one look to the next alone: whoever is started after
@@ -97,20 +107,28 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, path: &DataPath) -> a
         if !is_over {
             continue;
         }
-        while let Some((batch, last)) = recorder.batch(&arguments.cluster, &arguments.node, MOST) {
-            match tokio::time::timeout(ANSWER, send(&connector, arguments.server, &batch)).await {
-                Ok(Ok(())) => recorder.taken(last),
-                Ok(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), "usage was not taken; it is kept");
-                    break;
-                }
-                Err(_) => {
-                    tracing::warn!("the server did not answer; usage is kept");
-                    break;
-                }
-            }
+        for recorder in [&mut recorder, gateways.recorder()] {
+            deliver(recorder, &connector, arguments).await;
         }
         file::save(&state, &recorder)?;
+        gateways.save()?;
+    }
+}
+
+/// Sends what waits, until all was taken or something wasn't.
+async fn deliver(recorder: &mut Recorder, connector: &TlsConnector, arguments: &Arguments) {
+    while let Some((batch, last)) = recorder.batch(&arguments.cluster, &arguments.node, MOST) {
+        match tokio::time::timeout(ANSWER, send(connector, arguments.server, &batch)).await {
+            Ok(Ok(())) => recorder.taken(last),
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "usage was not taken; it is kept");
+                break;
+            }
+            Err(_) => {
+                tracing::warn!("the server did not answer; usage is kept");
+                break;
+            }
+        }
     }
 }
 

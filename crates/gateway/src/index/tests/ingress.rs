@@ -40,10 +40,7 @@ fn an_exact_path_is_that_path_alone() {
     );
     check(
         &paths("exact.example.com", &["Exact /foo/"]),
-        &[
-            ("GET http://exact.example.com/foo/", "a/s0:80"),
-            ("GET http://exact.example.com/foo", "no route"),
-        ],
+        &[("GET http://exact.example.com/foo/", "a/s0:80"), ("GET http://exact.example.com/foo", "no route")],
     );
 }
 
@@ -68,7 +65,10 @@ fn a_prefix_is_one_by_whole_elements() {
     // All of it.
     check(
         &paths("prefix.example.com", &["Prefix /"]),
-        &[("GET http://prefix.example.com/", "a/s0:80"), ("GET http://prefix.example.com/any/path", "a/s0:80")],
+        &[
+            ("GET http://prefix.example.com/", "a/s0:80"),
+            ("GET http://prefix.example.com/any/path", "a/s0:80"),
+        ],
     );
 }
 
