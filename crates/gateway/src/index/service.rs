@@ -1,12 +1,13 @@
 //! Services, their slices and the backends that routes use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Index;
 use crate::backend::{Backend, Facts};
 use crate::few::Few;
-use crate::object::{Id, Object, PortRef, ServicePort};
+use crate::object::{self, Id, Kind, Object, PortRef, ServicePort};
 use crate::upstream_tls::BackendTls;
 
 /// How the port of a name is spoken to, or every port; an error says why it
@@ -153,5 +154,42 @@ impl Services {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Index {
+    pub(super) fn place_service(&mut self, id: &Id, old: Option<&Object>, new: Option<&Object>) {
+        fn service(object: Option<&Object>) -> Option<&object::Service> {
+            match object {
+                Some(Object::Service(service)) => Some(service),
+                _ => None,
+            }
+        }
+        let (old, new) = (service(old), service(new));
+        self.services.set_service(id, new.map(|service| service.ports.clone()));
+        let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
+        for key in routes.unwrap_or_default() {
+            self.touch(key.0, &key.1);
+        }
+        let entrance = |service: &object::Service| service.entrance.clone();
+        let (before, after) = (old.and_then(entrance), new.and_then(entrance));
+        if before == after {
+            return;
+        }
+        for (entrance, add) in [(&before, false), (&after, true)] {
+            let Some(entrance) = entrance else { continue };
+            let all = self.entrances.entry(entrance.gateway.clone()).or_default();
+            if add {
+                all.insert(id.clone(), entrance.clone());
+            } else {
+                all.remove(id);
+            }
+            let gateway = entrance.gateway.clone();
+            if all.is_empty() {
+                self.entrances.remove(&gateway);
+            }
+            self.touch(Kind::Gateway, &gateway);
+            self.publish_entries(&gateway);
+        }
     }
 }
