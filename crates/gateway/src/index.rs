@@ -52,6 +52,8 @@ pub struct Scope {
     pub default_gateway: Id,
     /// What a workspace may take of each gateway.
     pub workspace_limits: tenant::Limits,
+    /// The zone of the gateway's node, where that is known.
+    pub node_zone: Option<String>,
 }
 
 impl Default for Scope {
@@ -63,6 +65,7 @@ impl Default for Scope {
             default_certificate: system(api::names::GATEWAY_CERTIFICATE),
             default_gateway: system(api::names::DEFAULT_GATEWAY),
             workspace_limits: tenant::Limits::default(),
+            node_zone: None,
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Index {
     service_policies: HashMap<Id, BTreeSet<Id>>,
     /// Policies by the ConfigMap they name.
     authority_policies: HashMap<Id, BTreeSet<Id>>,
+    /// And Gateways that believe their clients by it.
+    authority_gateways: HashMap<Id, BTreeSet<Id>>,
     /// What wants the users of a Secret.
     users: HashMap<Id, BTreeSet<Key>>,
     /// Grows when those change.
@@ -106,6 +111,7 @@ pub struct Index {
 
 impl Index {
     pub fn new(scope: Scope, table: Arc<Table>) -> Self {
+        let services = Services::new(scope.node_zone.clone());
         Self {
             scope,
             table,
@@ -113,7 +119,7 @@ impl Index {
             placed: BTreeMap::new(),
             hosts: HashMap::new(),
             secrets: HashMap::new(),
-            services: Services::default(),
+            services,
             gateways: HashMap::new(),
             last_zone: SHARED,
             entrances: HashMap::new(),
@@ -123,6 +129,7 @@ impl Index {
             service_routes: HashMap::new(),
             service_policies: HashMap::new(),
             authority_policies: HashMap::new(),
+            authority_gateways: HashMap::new(),
             users: HashMap::new(),
             users_generation: 0,
             strangers: HashMap::new(),

@@ -17,7 +17,11 @@ pub(super) struct GatewayState {
     pub slots: BTreeMap<String, u8>,
     pub listeners: Vec<Listener>,
     pub secrets: BTreeSet<Id>,
+    /// ConfigMaps by which its clients are believed.
+    pub authorities: BTreeSet<Id>,
     pub foreign: BTreeSet<String>,
+    /// What it shows to backends; None: nothing is said of it.
+    pub identity: Option<listeners::Shown>,
     /// Routes on each listener.
     pub attached: HashMap<String, usize>,
 }
@@ -39,6 +43,9 @@ impl Index {
         for namespace in old.iter().flat_map(|old| &old.foreign) {
             link(&mut self.strangers, namespace.clone(), &key, false);
         }
+        for authority in old.iter().flat_map(|old| &old.authorities) {
+            link(&mut self.authority_gateways, authority.clone(), id, false);
+        }
         let Some((object, gateway)) = object.as_ref().and_then(|object| match object.as_ref() {
             Object::Gateway(gateway) => Some((object.clone(), gateway)),
             _ => None,
@@ -50,14 +57,19 @@ impl Index {
             return;
         };
         let secrets = listeners::secrets(gateway);
+        let authorities = listeners::authorities(gateway);
         let foreign: BTreeSet<String> = secrets
             .iter()
+            .chain(&authorities)
             .map(|secret| &secret.namespace)
             .filter(|namespace| **namespace != id.namespace)
             .cloned()
             .collect();
         for namespace in &foreign {
             link(&mut self.strangers, namespace.clone(), &key, true);
+        }
+        for authority in &authorities {
+            link(&mut self.authority_gateways, authority.clone(), id, true);
         }
         for secret in &secrets {
             self.secrets.entry(secret.clone()).or_default().gateways.insert(id.clone());
@@ -70,12 +82,30 @@ impl Index {
                 (self.last_zone, BTreeMap::new(), HashMap::new(), None)
             }
         };
-        let listeners =
-            listeners::read(gateway, &slots, |reference, secret| self.shown(&key, reference, secret));
+        let listeners = listeners::read(
+            gateway,
+            &slots,
+            |reference, secret| self.shown(&key, "InvalidCertificateRef", reference, secret),
+            |reference, map| self.believed(&key, reference, map),
+        );
+        let identity = gateway.spec.client_certificate().map(|reference| {
+            let secret = listeners::named(gateway, reference);
+            self.shown(&key, "InvalidClientCertificateRef", reference, &secret)
+        });
         let slots =
             listeners.iter().filter_map(|listener| Some((listener.name.clone(), listener.slot?))).collect();
         let same = before.is_some_and(|before| attaches_alike(&before, &listeners));
-        let state = GatewayState { object, zone, slots, listeners, secrets, foreign, attached };
+        let state = GatewayState {
+            object,
+            zone,
+            slots,
+            listeners,
+            secrets,
+            authorities,
+            foreign,
+            identity,
+            attached,
+        };
         self.gateways.insert(id.clone(), state);
         // Routes first: a listener that is new finds them there.
         if !same {
@@ -91,8 +121,14 @@ impl Index {
     }
 
     /// The certificate that a Gateway may show for a reference.
-    pub(super) fn shown(&self, gateway: &Key, reference: &ObjectRef, secret: &Id) -> listeners::Shown {
-        let invalid = |message: String| Err(Reason::new("InvalidCertificateRef", message));
+    pub(super) fn shown(
+        &self,
+        gateway: &Key,
+        word: &'static str,
+        reference: &ObjectRef,
+        secret: &Id,
+    ) -> listeners::Shown {
+        let invalid = |message: String| Err(Reason::new(word, message));
         if reference.group.as_deref().is_some_and(|group| !group.is_empty())
             || reference.kind.as_deref().is_some_and(|kind| kind != "Secret")
         {
@@ -106,6 +142,27 @@ impl Index {
             Some(certificate) => Ok(certificate.clone()),
             None => {
                 invalid(format!("Secret {} is missing, or holds no certificate with its key", secret.name))
+            }
+        }
+    }
+
+    /// The authority by which a Gateway may believe its clients.
+    fn believed(&self, gateway: &Key, reference: &ObjectRef, map: &Id) -> Result<&str, Reason> {
+        if reference.group.as_deref().is_some_and(|group| !group.is_empty())
+            || reference.kind.as_deref() != Some("ConfigMap")
+        {
+            let message = format!("caCertificateRef {}: only a ConfigMap can be one", reference.name);
+            return Err(Reason::new("InvalidCACertificateKind", message));
+        }
+        if !self.permits(gateway, "", "ConfigMap", map) {
+            let message = format!("no ReferenceGrant of {} permits ConfigMap {}", map.namespace, map.name);
+            return Err(Reason::new("RefNotPermitted", message));
+        }
+        match self.objects.get(&(Kind::ConfigMap, map.clone())).map(Arc::as_ref) {
+            Some(Object::ConfigMap(crate::object::ConfigMap { authority: Some(text), .. })) => Ok(text),
+            _ => {
+                let message = format!("ConfigMap {} is missing or has no ca.crt", map.name);
+                Err(Reason::new("InvalidCACertificateRef", message))
             }
         }
     }
@@ -159,7 +216,9 @@ impl Index {
                     .collect();
                 let theirs = self.table.entries.get(target).is_some_and(|entry| entry.gateway < *id);
                 if !listeners.is_empty() && !theirs && ports.insert(*target) {
-                    let entry = Entry { gateway: id.clone(), port: *port, zone: state.zone, listeners };
+                    let identity = state.identity.as_ref().and_then(|shown| shown.as_ref().ok().cloned());
+                    let entry =
+                        Entry { gateway: id.clone(), port: *port, zone: state.zone, listeners, identity };
                     self.table.entries.set(*target, Some(Arc::new(entry)));
                 }
             }

@@ -28,8 +28,8 @@ pub(super) struct Placed {
     pub parents: Vec<Parent>,
     /// Hosts that belong to another workspace.
     pub lost: BTreeSet<HostKey>,
-    /// The Secret with the users who may log in.
-    pub users: Option<Id>,
+    /// The Secrets with the users who may log in, and with authorities.
+    pub users: Vec<Id>,
 }
 
 /// An object's routes, before they are placed.
@@ -47,7 +47,7 @@ pub(super) struct Compiled {
     pub broken_rules: usize,
     pub rules: usize,
     pub parents: Vec<Parent>,
-    pub users: Option<Id>,
+    pub users: Vec<Id>,
 }
 
 impl Index {
@@ -69,7 +69,7 @@ impl Index {
         for namespace in &placed.foreign {
             link(&mut self.strangers, namespace.clone(), key, add);
         }
-        if let Some(users) = &placed.users {
+        for users in &placed.users {
             link(&mut self.users, users.clone(), key, add);
             self.users_generation += 1;
         }
@@ -98,7 +98,7 @@ impl Index {
         let place = (id.clone(), *kind);
         let mut touched = BTreeSet::new();
         let old = self.placed.remove(&place);
-        let users = old.as_ref().and_then(|old| old.users.clone());
+        let users = old.as_ref().map(|old| old.users.clone()).unwrap_or_default();
         if let Some(old) = &old {
             for host in old.hosts.keys() {
                 if let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) {
@@ -167,8 +167,10 @@ impl Index {
         if !self.placed.contains_key(&place) && self.table.owners.get(key).is_some() {
             self.table.owners.set(key.clone(), None);
         }
-        if let Some(users) = users.filter(|users| !self.wants_users(users)) {
-            self.objects.remove(&(Kind::Users, users));
+        for users in users {
+            if !self.wants_users(&users) {
+                self.objects.remove(&(Kind::Users, users));
+            }
         }
         // After the new ones are in: a backend that stays keeps its turn and its list.
         for (service, port) in old.into_iter().flat_map(|old| old.backends) {

@@ -11,8 +11,8 @@ use crate::certificate::tests::pair;
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
-use crate::object::Secret;
-use crate::route::{Redirect, Request, Target, View};
+use crate::object::{self, Secret};
+use crate::route::{Redirect, Request, Route, Target, View};
 use crate::table::Found;
 
 pub(crate) struct World {
