@@ -222,7 +222,7 @@ fn texts(kind: &str, request: Request<Incoming>) -> Response<Body> {
 
 /// A body that comes in parts.
 pub fn stream(
-    frames: impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+    frames: impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Sync + 'static,
 ) -> Body {
     BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames))))
 }

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::httproute::{GATEWAY, route, world};
 use super::{World, ingress};
+use crate::certificate::tests::pair;
 use crate::entrance::Desired;
-use crate::object::{Id, Kind};
+use crate::object::{self, Id, Kind, Object};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
