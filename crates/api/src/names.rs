@@ -33,6 +33,9 @@ pub const GATEWAY_CERTIFICATE: &str = "gateway-certificate";
 /// Annotation on a Service of [`SYSTEM_NAMESPACE`] that leads to a Gateway:
 /// the Gateway's `namespace/name`.
 pub const GATEWAY_ANNOTATION: &str = "atoll.dev/gateway";
+
+/// On an Ingress or an HTTPRoute: whether its answers are compressed, `on` or `off`.
+pub const COMPRESSION_ANNOTATION: &str = "atoll.dev/compression";
 /// The Gateway behind [`GATEWAY_SERVICE`], which every workspace may use. Its
 /// address also serves Ingresses.
 pub const DEFAULT_GATEWAY: &str = "gateway";

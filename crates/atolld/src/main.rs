@@ -57,6 +57,15 @@ enum Role {
         /// Networks of balancers, whose connections begin with a PROXY header
         #[arg(long, value_delimiter = ',')]
         proxy_protocol_from: Vec<ipnet::IpNet>,
+        /// The zone of the node: endpoints that are meant for it come first
+        #[arg(long, env = "ATOLL_ZONE")]
+        zone: Option<String>,
+        /// Compress the answers of routes that don't say whether they want it
+        #[arg(long)]
+        compress: bool,
+        /// Write a line of JSON for each request
+        #[arg(long)]
+        access_log: bool,
     },
     /// Show each account its part of the Kubernetes API
     Front(front::Arguments),
@@ -112,6 +121,9 @@ async fn run(role: Role) -> anyhow::Result<()> {
             workspace_concurrent,
             workspace_bytes,
             proxy_protocol_from,
+            zone,
+            compress,
+            access_log,
         } => {
             let config = gateway::Config {
                 http,
@@ -125,6 +137,9 @@ async fn run(role: Role) -> anyhow::Result<()> {
                     bytes_per_second: workspace_bytes,
                 },
                 proxy_protocol_from,
+                node_zone: zone.filter(|zone| !zone.is_empty()),
+                compress,
+                access_log,
                 ..gateway::Config::default()
             };
             Ok(gateway::run(client, config, stopped).await?)

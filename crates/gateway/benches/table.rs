@@ -45,6 +45,8 @@ fn slice(number: usize, last: u8) -> Object {
         service: name(number),
         ports: vec![("http".to_owned(), 8080)],
         addresses: vec![IpAddr::from([10, 0, 0, last])],
+        zones: Vec::new(),
+        leaving: Vec::new(),
     })
 }
 

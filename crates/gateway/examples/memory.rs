@@ -66,6 +66,8 @@ fn app(number: usize) -> Result<[Object; 4], Box<dyn Error>> {
             service: name,
             ports: vec![("http".to_owned(), 8080)],
             addresses: vec![IpAddr::from([10, 0, 0, 1])],
+            zones: Vec::new(),
+            leaving: Vec::new(),
         }),
         Object::Secret(Secret {
             id,

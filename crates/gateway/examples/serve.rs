@@ -58,6 +58,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         service: "app".to_owned(),
         ports: vec![(String::new(), upstream.port())],
         addresses: vec![upstream.ip()],
+        zones: Vec::new(),
+        leaving: Vec::new(),
     }));
     let server = Server::new(table, Arc::new(Metrics::default()), 443)?;
     let clear = server.listen(TcpListener::bind(http).await?, Some(false))?;

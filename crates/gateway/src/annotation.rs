@@ -12,15 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
+use regex::Regex;
 
 use crate::affinity::Affinity;
 use crate::client::ClientLimits;
+use crate::client_auth::Mode;
 use crate::cors::Cors;
+use crate::expression::regex;
 use crate::extra::{BackendSecurity, Extra, FixedRedirect, Location, Sources};
 use crate::few::Few;
 use crate::rate::Rate;
 use crate::route::{HeaderEdit, Limits};
 use crate::upstream_tls::BackendTls;
+pub(crate) use value::flag;
 
 /// What the annotations of one Ingress say.
 #[derive(Debug)]
@@ -39,10 +43,14 @@ pub struct Annotations {
     /// The host that the backend is told.
     pub host: Option<String>,
     pub grpc: bool,
+    /// Whether answers are compressed; None: as the gateway is set.
+    pub compress: Option<bool>,
     pub cors: Option<Cors>,
     pub request_headers: HeaderEdit,
     /// Only who logs in is let in.
     pub login: Option<WantedLogin>,
+    /// Only who shows a certificate.
+    pub guard: Option<WantedGuard>,
     /// Only whom a service lets in.
     pub check: Option<WantedCheck>,
     /// Why it can't be served at all: what keeps people out is not understood.
@@ -63,6 +71,18 @@ pub struct WantedLogin {
     pub map: bool,
     /// What asks a browser for a login.
     pub challenge: HeaderValue,
+}
+
+/// Whose client certificates are asked for.
+#[derive(Debug, Clone)]
+pub struct WantedGuard {
+    /// A Secret with `ca.crt`, in the Ingress' own namespace or as `namespace/name`.
+    pub secret: String,
+    pub mode: Mode,
+    pub depth: usize,
+    pub error_page: Option<Location>,
+    pub pass: bool,
+    pub subject: Option<Regex>,
 }
 
 /// A service that says who may pass.
@@ -91,9 +111,11 @@ impl Default for Annotations {
             app_root: None,
             host: None,
             grpc: false,
+            compress: None,
             cors: None,
             request_headers: HeaderEdit::default(),
             login: None,
+            guard: None,
             check: None,
             refused: None,
             canary: false,
@@ -197,7 +219,7 @@ impl<'a> Reader<'a> {
     }
 
     fn flag(&mut self, name: &'static str, default: bool) -> bool {
-        self.parsed(name, "true or false", value::flag).unwrap_or(default)
+        self.parsed(name, "true or false", flag).unwrap_or(default)
     }
 
     fn time(&mut self, name: &'static str) -> Option<Duration> {
@@ -209,6 +231,7 @@ impl<'a> Reader<'a> {
     }
 
     fn routing(&mut self) {
+        self.out.compress = self.parsed(api::names::COMPRESSION_ANNOTATION, "on or off", flag);
         self.out.rewrite = self.filled("rewrite-target").map(str::to_owned);
         self.out.regex = self.flag("use-regex", false);
         self.out.https = self.flag("ssl-redirect", true);
@@ -264,7 +287,7 @@ impl<'a> Reader<'a> {
                 self.note("upstream-vhost", format!("{text:?} is not a host; it is ignored"));
             }
         }
-        let verify = self.text("proxy-ssl-verify").is_some_and(|text| value::flag(text) != Some(false));
+        let verify = self.text("proxy-ssl-verify").is_some_and(|text| flag(text) != Some(false));
         let named = self.flag("proxy-ssl-server-name", false);
         let name = self.filled("proxy-ssl-name");
         if !tls {
@@ -525,19 +548,61 @@ impl<'a> Reader<'a> {
         if let Some(text) = asks {
             self.check(text);
         }
-        for name in ["auth-type", "auth-tls-secret", "auth-tls-verify-client"] {
-            if basic && name == "auth-type" {
-                continue;
-            }
-            let off = ["", "off"];
-            if self.text(name).is_some_and(|text| !off.contains(&text)) {
-                self.deny(name, "it is not served; use auth-type: basic, or authenticate in the app");
-            }
+        if !basic && self.filled("auth-type").is_some_and(|text| text != "off") {
+            self.deny("auth-type", "it is not served; use auth-type: basic, or authenticate in the app");
         }
+        self.certificates();
         if self.out.refused.is_some() {
             let all: Vec<&'static str> = AUTHENTICATION.to_vec();
             self.seen.extend(all);
         }
+    }
+
+    /// Client certificates. What can't be followed keeps people out of all of the
+    /// host, for which it would have been asked.
+    fn certificates(&mut self) {
+        if let Err((name, remedy)) = self.wanted_certificates() {
+            self.deny(name, remedy);
+            self.out.extra.guard = Some(Arc::default());
+        }
+    }
+
+    fn wanted_certificates(&mut self) -> Result<(), (&'static str, &'static str)> {
+        let mode = match self.filled("auth-tls-verify-client") {
+            None | Some("on") => Some(Mode::Requests),
+            Some("optional") => Some(Mode::Optional),
+            Some("optional_no_ca") => Some(Mode::AnyAuthority),
+            Some("off") => None,
+            Some(_) => {
+                return Err(("auth-tls-verify-client", "write on, off, optional or optional_no_ca"));
+            }
+        };
+        let said = self.all.get("auth-tls-verify-client").is_some();
+        let depth = self.filled("auth-tls-verify-depth").map_or(Some(1), |text| text.parse().ok());
+        let page = self.filled("auth-tls-error-page").map(Location::parse);
+        let pass = self.flag("auth-tls-pass-certificate-to-upstream", false);
+        let subject = self.filled("auth-tls-match-cn").map(|text| regex(text, false));
+        let Some(secret) = self.filled("auth-tls-secret") else {
+            // Who asks for certificates without saying whose is not served.
+            if said && mode.is_some() {
+                return Err(("auth-tls-secret", "name the Secret with the authority's ca.crt"));
+            }
+            return Ok(());
+        };
+        let Some(mode) = mode else { return Ok(()) };
+        let depth = depth.ok_or(("auth-tls-verify-depth", "write a number"))?;
+        let unread = |_| ("auth-tls-match-cn", "its regular expression can't be read");
+        let subject = subject.transpose().map_err(unread)?;
+        let error_page = match page.transpose() {
+            Ok(page) => page,
+            Err(error) => {
+                self.note("auth-tls-error-page", format!("{error}; it is ignored"));
+                None
+            }
+        };
+        self.out.guard =
+            Some(WantedGuard { secret: secret.to_owned(), mode, depth, error_page, pass, subject });
+        Ok(())
     }
 
     /// What nobody has asked for.
@@ -571,7 +636,7 @@ fn service(text: &str) -> Option<(String, String, Uri)> {
 }
 
 /// Details of an authentication, which are told of with it.
-const AUTHENTICATION: [&str; 12] = [
+const AUTHENTICATION: [&str; 10] = [
     "auth-cache-duration",
     "auth-cache-key",
     "auth-method",
@@ -582,8 +647,6 @@ const AUTHENTICATION: [&str; 12] = [
     "auth-secret-type",
     "auth-signin",
     "auth-snippet",
-    "auth-tls-pass-certificate-to-upstream",
-    "auth-tls-verify-depth",
 ];
 
 #[cfg(test)]

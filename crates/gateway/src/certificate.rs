@@ -50,6 +50,11 @@ impl Certificate {
         Ok(Self { secret, names, serial: SERIAL.fetch_add(1, Ordering::Relaxed) })
     }
 
+    /// What no other has, not even one that is made of the same Secret.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Whether a client may be shown this certificate for `host`, which may
     /// itself be a wildcard.
     pub fn covers(&self, host: &str) -> bool {

@@ -14,6 +14,7 @@ use crate::extra::Extra;
 use crate::mirror::Mirror;
 use crate::route::{Edits, Route};
 use crate::tenant;
+use crate::trace::TraceId;
 use crate::upgrade::Gate;
 
 #[derive(Default)]
@@ -33,10 +34,18 @@ pub struct Decided {
     pub(crate) deadline: Option<Instant>,
     pub(crate) retries: u32,
     pub(crate) status: u16,
+    /// When its head was read.
+    pub(crate) started: Option<Instant>,
+    /// When the last endpoint was chosen, and how long its answer's head took.
+    pub(crate) asked: Option<Instant>,
+    pub(crate) upstream: Option<Duration>,
+    pub(crate) trace: TraceId,
     /// The endpoint to which the client's cookie leads.
     pub(crate) stays: Option<SocketAddr>,
     /// What the app's own service says of the client.
     pub(crate) passed: Vec<(HeaderName, HeaderValue)>,
+    /// What the app is told of the client's certificate.
+    pub(crate) told: Vec<(HeaderName, HeaderValue)>,
     /// What the request takes of its workspace's share, until it ends,
     pub(crate) _share: Option<tenant::Admitted>,
     /// and of its client's.

@@ -18,6 +18,9 @@ pub enum Error {
     /// A certificate or its key is not usable.
     #[error("certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// The access log has no thread to be written by.
+    #[error("can't write an access log: {0}")]
+    AccessLog(std::io::Error),
     /// rustls refused its own defaults.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),

@@ -12,6 +12,7 @@ use regex::Regex;
 use crate::affinity::Affinity;
 use crate::check::Check;
 use crate::client::ClientLimits;
+use crate::client_auth::Guard;
 use crate::password::Login;
 use crate::route::{HeaderEdit, Request};
 use crate::upstream_tls::BackendTls;
@@ -30,6 +31,8 @@ pub struct Extra {
     pub check: Option<Arc<Check>>,
     pub affinity: Option<Affinity>,
     pub backend_tls: Option<BackendSecurity>,
+    /// What clients have to show over TLS.
+    pub guard: Option<Arc<Guard>>,
     pub responses: Vec<ResponseRule>,
 }
 
@@ -43,6 +46,7 @@ impl Extra {
             && self.check.is_none()
             && self.affinity.is_none()
             && self.backend_tls.is_none()
+            && self.guard.is_none()
             && self.responses.is_empty()
     }
 }

@@ -40,6 +40,80 @@ pub struct GatewaySpec {
     pub addresses: Vec<Address>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<Infrastructure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTls>,
+}
+
+/// What holds for all TLS of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayTls {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<GatewayBackendTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<FrontendTls>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayBackendTls {
+    /// What the Gateway shows to backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<ObjectRef>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendTls {
+    pub default: FrontendConfig,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_port: Vec<PortConfig>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortConfig {
+    pub port: i32,
+    pub tls: FrontendConfig,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrontendConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<FrontendValidation>,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendValidation {
+    #[serde(default)]
+    pub ca_certificate_refs: Vec<ObjectRef>,
+    /// `AllowValidOnly`, which is what is meant without one, or
+    /// `AllowInsecureFallback`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+impl GatewaySpec {
+    /// What is asked of the clients of a port's HTTPS listeners.
+    pub fn validation(&self, port: i32) -> Option<&FrontendValidation> {
+        let frontend = self.tls.as_ref()?.frontend.as_ref()?;
+        let own = frontend.per_port.iter().find(|config| config.port == port).map(|config| &config.tls);
+        own.unwrap_or(&frontend.default).validation.as_ref()
+    }
+
+    /// All that is asked of clients anywhere.
+    pub fn validations(&self) -> impl Iterator<Item = &FrontendValidation> {
+        let frontend = self.tls.iter().filter_map(|tls| tls.frontend.as_ref());
+        frontend
+            .flat_map(|frontend| {
+                std::iter::once(&frontend.default).chain(frontend.per_port.iter().map(|config| &config.tls))
+            })
+            .filter_map(|config| config.validation.as_ref())
+    }
+
+    pub fn client_certificate(&self) -> Option<&ObjectRef> {
+        self.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()
+    }
 }
 
 /// An address that is asked for. Without a value any of its type will do.

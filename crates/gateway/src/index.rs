@@ -6,9 +6,13 @@
 //! [`Problem`] says why.
 
 mod attach;
+mod gateway;
+mod host;
 mod httproute;
 mod ingress;
 mod listeners;
+mod namespace;
+mod place;
 mod policy;
 mod service;
 mod status;
@@ -18,15 +22,16 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::certificate::Certificate;
 use crate::few::Few;
-use crate::gateway_api::ObjectRef;
-use crate::object::{self, Entrance, Gateway, Id, Kind, Object, PortRef};
-use crate::route::{Owner, Route, SHARED, Zone};
-use crate::table::{Entry, Host, HostKey, Table};
-use crate::tenant::{self, Tenant};
-use attach::{Parent, Seen};
+use crate::object::{Entrance, Gateway, Id, Kind, Object};
+use crate::route::{SHARED, Zone};
+use crate::table::{HostKey, Table};
+use crate::tenant;
+use attach::Seen;
+use gateway::GatewayState;
+use host::{HostState, SecretState};
 pub use listeners::{Listener, Reason};
+use place::{Compiled, Placed};
 use service::Services;
 pub use status::{Patch, SUPPORTED_FEATURES};
 
@@ -47,6 +52,8 @@ pub struct Scope {
     pub default_gateway: Id,
     /// What a workspace may take of each gateway.
     pub workspace_limits: tenant::Limits,
+    /// The zone of the gateway's node, where that is known.
+    pub node_zone: Option<String>,
 }
 
 impl Default for Scope {
@@ -58,6 +65,7 @@ impl Default for Scope {
             default_certificate: system(api::names::GATEWAY_CERTIFICATE),
             default_gateway: system(api::names::DEFAULT_GATEWAY),
             workspace_limits: tenant::Limits::default(),
+            node_zone: None,
         }
     }
 }
@@ -65,74 +73,6 @@ impl Default for Scope {
 /// Orders the objects that want one host: the oldest first.
 type Claim = (i64, Id, Kind);
 type Key = (Kind, Id);
-
-#[derive(Default)]
-struct HostState {
-    routes: Few<Claim, Vec<Arc<Route>>>,
-    /// The Secrets with which objects want the host to be served.
-    certificates: Few<Claim, Id>,
-}
-
-#[derive(Default)]
-struct SecretState {
-    certificate: Option<Arc<Certificate>>,
-    /// Hosts that want it, with how many claims.
-    hosts: Few<Arc<str>, usize>,
-    /// Gateways that name it.
-    gateways: BTreeSet<Id>,
-}
-
-/// What an object has put where.
-#[derive(Default)]
-struct Placed {
-    claim: Option<Claim>,
-    hosts: Few<HostKey, ()>,
-    secrets: Vec<(Arc<str>, Id)>,
-    backends: Vec<(Id, PortRef)>,
-    /// Other namespaces that it refers to.
-    foreign: BTreeSet<String>,
-    problems: Vec<Problem>,
-    notes: Vec<Problem>,
-    unresolved: Vec<Reason>,
-    /// Rules that can't be served, of how many.
-    broken_rules: usize,
-    rules: usize,
-    parents: Vec<Parent>,
-    /// Hosts that belong to another workspace.
-    lost: BTreeSet<HostKey>,
-    /// The Secret with the users who may log in.
-    users: Option<Id>,
-}
-
-/// An object's routes, before they are placed.
-#[derive(Default)]
-struct Compiled {
-    routes: Vec<(Zone, String, Route)>,
-    /// Hosts and the Secrets they want.
-    certificates: Vec<(String, Id)>,
-    backends: Vec<(Id, PortRef)>,
-    foreign: BTreeSet<String>,
-    problems: Vec<Problem>,
-    /// What is served otherwise than it is written.
-    notes: Vec<Problem>,
-    unresolved: Vec<Reason>,
-    broken_rules: usize,
-    rules: usize,
-    parents: Vec<Parent>,
-    users: Option<Id>,
-}
-
-/// A Gateway of ours.
-struct GatewayState {
-    object: Arc<Object>,
-    zone: Zone,
-    slots: BTreeMap<String, u8>,
-    listeners: Vec<Listener>,
-    secrets: BTreeSet<Id>,
-    foreign: BTreeSet<String>,
-    /// Routes on each listener.
-    attached: HashMap<String, usize>,
-}
 
 pub struct Index {
     scope: Scope,
@@ -155,6 +95,8 @@ pub struct Index {
     service_policies: HashMap<Id, BTreeSet<Id>>,
     /// Policies by the ConfigMap they name.
     authority_policies: HashMap<Id, BTreeSet<Id>>,
+    /// And Gateways that believe their clients by it.
+    authority_gateways: HashMap<Id, BTreeSet<Id>>,
     /// What wants the users of a Secret.
     users: HashMap<Id, BTreeSet<Key>>,
     /// Grows when those change.
@@ -169,6 +111,7 @@ pub struct Index {
 
 impl Index {
     pub fn new(scope: Scope, table: Arc<Table>) -> Self {
+        let services = Services::new(scope.node_zone.clone());
         Self {
             scope,
             table,
@@ -176,7 +119,7 @@ impl Index {
             placed: BTreeMap::new(),
             hosts: HashMap::new(),
             secrets: HashMap::new(),
-            services: Services::default(),
+            services,
             gateways: HashMap::new(),
             last_zone: SHARED,
             entrances: HashMap::new(),
@@ -186,6 +129,7 @@ impl Index {
             service_routes: HashMap::new(),
             service_policies: HashMap::new(),
             authority_policies: HashMap::new(),
+            authority_gateways: HashMap::new(),
             users: HashMap::new(),
             users_generation: 0,
             strangers: HashMap::new(),
@@ -424,519 +368,6 @@ impl Index {
         });
         self.place(key, compiled);
     }
-
-    /// Reads a Gateway again, and places its routes anew where that changed
-    /// what they may be attached to.
-    fn place_gateway(&mut self, id: &Id) {
-        self.touch(Kind::Gateway, id);
-        let key = (Kind::Gateway, id.clone());
-        let object = self.our_gateway(id);
-        let old = self.gateways.remove(id);
-        for secret in old.iter().flat_map(|old| &old.secrets) {
-            if let Some(state) = self.secrets.get_mut(secret) {
-                state.gateways.remove(id);
-            }
-            self.tidy_secret(secret);
-        }
-        for namespace in old.iter().flat_map(|old| &old.foreign) {
-            link(&mut self.strangers, namespace.clone(), &key, false);
-        }
-        let Some((object, gateway)) = object.as_ref().and_then(|object| match object.as_ref() {
-            Object::Gateway(gateway) => Some((object.clone(), gateway)),
-            _ => None,
-        }) else {
-            if old.is_some() {
-                self.publish_entries(id);
-                self.place_routes_of(id);
-            }
-            return;
-        };
-        let secrets = listeners::secrets(gateway);
-        let foreign: BTreeSet<String> = secrets
-            .iter()
-            .map(|secret| &secret.namespace)
-            .filter(|namespace| **namespace != id.namespace)
-            .cloned()
-            .collect();
-        for namespace in &foreign {
-            link(&mut self.strangers, namespace.clone(), &key, true);
-        }
-        for secret in &secrets {
-            self.secrets.entry(secret.clone()).or_default().gateways.insert(id.clone());
-        }
-        let (zone, slots, attached, before) = match old {
-            Some(old) => (old.zone, old.slots, old.attached, Some(old.listeners)),
-            None if *id == self.scope.default_gateway => (SHARED, BTreeMap::new(), HashMap::new(), None),
-            None => {
-                self.last_zone += 1;
-                (self.last_zone, BTreeMap::new(), HashMap::new(), None)
-            }
-        };
-        let listeners =
-            listeners::read(gateway, &slots, |reference, secret| self.shown(&key, reference, secret));
-        let slots =
-            listeners.iter().filter_map(|listener| Some((listener.name.clone(), listener.slot?))).collect();
-        let same = before.is_some_and(|before| attaches_alike(&before, &listeners));
-        let state = GatewayState { object, zone, slots, listeners, secrets, foreign, attached };
-        self.gateways.insert(id.clone(), state);
-        // Routes first: a listener that is new finds them there.
-        if !same {
-            self.place_routes_of(id);
-        }
-        self.publish_entries(id);
-    }
-
-    fn place_routes_of(&mut self, gateway: &Id) {
-        for route in self.gateway_routes.get(gateway).cloned().unwrap_or_default() {
-            self.place_route(&route);
-        }
-    }
-
-    /// The certificate that a Gateway may show for a reference.
-    fn shown(&self, gateway: &Key, reference: &ObjectRef, secret: &Id) -> listeners::Shown {
-        let invalid = |message: String| Err(Reason::new("InvalidCertificateRef", message));
-        if reference.group.as_deref().is_some_and(|group| !group.is_empty())
-            || reference.kind.as_deref().is_some_and(|kind| kind != "Secret")
-        {
-            return invalid(format!("certificateRef {}: only a Secret can be one", reference.name));
-        }
-        if !self.permits(gateway, "", "Secret", secret) {
-            let message = format!("no ReferenceGrant of {} permits Secret {}", secret.namespace, secret.name);
-            return Err(Reason::new("RefNotPermitted", message));
-        }
-        match self.secrets.get(secret).and_then(|state| state.certificate.as_ref()) {
-            Some(certificate) => Ok(certificate.clone()),
-            None => {
-                invalid(format!("Secret {} is missing, or holds no certificate with its key", secret.name))
-            }
-        }
-    }
-
-    /// Whether an object may refer to another one, which may be in another
-    /// namespace if a grant there says so.
-    fn permits(&self, from: &Key, group: &str, kind: &str, to: &Id) -> bool {
-        from.1.namespace == to.namespace
-            || self.grants.get(&to.namespace).into_iter().flatten().any(|grant| {
-                let Some(Object::ReferenceGrant(grant)) =
-                    self.objects.get(&(Kind::ReferenceGrant, grant.clone())).map(Arc::as_ref)
-                else {
-                    return false;
-                };
-                let source = grant.spec.from.iter().any(|source| {
-                    source.group == GROUP
-                        && source.kind == from.0.as_str()
-                        && source.namespace == from.1.namespace
-                });
-                source
-                    && grant.spec.to.iter().any(|target| {
-                        target.group == group
-                            && target.kind == kind
-                            && target.name.as_ref().is_none_or(|name| name.is_empty() || *name == to.name)
-                    })
-            })
-    }
-
-    /// The Gateway, if its class names us as its controller.
-    fn our_gateway(&self, id: &Id) -> Option<Arc<Object>> {
-        let object = self.objects.get(&(Kind::Gateway, id.clone()))?;
-        let Object::Gateway(gateway) = object.as_ref() else { return None };
-        let class = Id::new("", &gateway.spec.gateway_class_name);
-        match self.objects.get(&(Kind::GatewayClass, class))?.as_ref() {
-            Object::GatewayClass(class) if class.controller == self.scope.controller => Some(object.clone()),
-            _ => None,
-        }
-    }
-
-    fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        match self.objects.get(&(Kind::Namespace, Id::new("", namespace)))?.as_ref() {
-            Object::Namespace(namespace) => Some(namespace.labels.clone()),
-            _ => None,
-        }
-    }
-
-    /// Who answers for what is in a namespace: its workspace, or the operator.
-    /// A namespace that isn't known yet answers for itself alone.
-    fn tenant<'a>(&'a self, namespace: &'a str) -> (u8, &'a str) {
-        match self.objects.get(&(Kind::Namespace, Id::new("", namespace))).map(Arc::as_ref) {
-            Some(Object::Namespace(object)) => match object.labels.get(api::names::WORKSPACE_LABEL) {
-                Some(workspace) => (1, workspace),
-                None => (0, ""),
-            },
-            _ => (2, namespace),
-        }
-    }
-
-    fn place_namespace(&mut self, name: &str, old: Option<&Object>, new: Option<&Object>) {
-        let labels = |object: Option<&Object>| match object {
-            Some(Object::Namespace(namespace)) => namespace.labels.clone(),
-            _ => BTreeMap::new(),
-        };
-        if old.is_some() && new.is_some() && labels(old) == labels(new) {
-            return;
-        }
-        if new.is_none() {
-            self.table.tenants.set(name.to_owned(), None);
-        } else if let Some(tenant) = self.table.tenants.get(name) {
-            tenant.set(self.limits(name));
-        }
-        let first = (Id::new(name, ""), Kind::Ingress);
-        let inside: Vec<Key> = self
-            .placed
-            .range(first..)
-            .take_while(|((id, _), _)| id.namespace == name)
-            .map(|((id, kind), _)| (*kind, id.clone()))
-            .collect();
-        for key in inside {
-            self.place_again(&key);
-        }
-    }
-
-    fn place_service(&mut self, id: &Id, old: Option<&Object>, new: Option<&Object>) {
-        fn service(object: Option<&Object>) -> Option<&object::Service> {
-            match object {
-                Some(Object::Service(service)) => Some(service),
-                _ => None,
-            }
-        }
-        let (old, new) = (service(old), service(new));
-        self.services.set_service(id, new.map(|service| service.ports.clone()));
-        let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
-        for key in routes.unwrap_or_default() {
-            self.touch(key.0, &key.1);
-        }
-        let entrance = |service: &object::Service| service.entrance.clone();
-        let (before, after) = (old.and_then(entrance), new.and_then(entrance));
-        if before == after {
-            return;
-        }
-        for (entrance, add) in [(&before, false), (&after, true)] {
-            let Some(entrance) = entrance else { continue };
-            let all = self.entrances.entry(entrance.gateway.clone()).or_default();
-            if add {
-                all.insert(id.clone(), entrance.clone());
-            } else {
-                all.remove(id);
-            }
-            let gateway = entrance.gateway.clone();
-            if all.is_empty() {
-                self.entrances.remove(&gateway);
-            }
-            self.touch(Kind::Gateway, &gateway);
-            self.publish_entries(&gateway);
-        }
-    }
-
-    /// Puts the ports that lead to a Gateway into the table.
-    fn publish_entries(&mut self, id: &Id) {
-        let mut ports = BTreeSet::new();
-        if let Some(state) = self.gateways.get(id) {
-            let targets = self.entrances.get(id).into_iter().flat_map(BTreeMap::values);
-            for (port, target) in targets.flat_map(|entrance| &entrance.targets) {
-                let listeners: Vec<_> = state
-                    .listeners
-                    .iter()
-                    .filter(|listener| listener.port == *port)
-                    .filter_map(Listener::served)
-                    .collect();
-                let theirs = self.table.entries.get(target).is_some_and(|entry| entry.gateway < *id);
-                if !listeners.is_empty() && !theirs && ports.insert(*target) {
-                    let entry = Entry { gateway: id.clone(), port: *port, zone: state.zone, listeners };
-                    self.table.entries.set(*target, Some(Arc::new(entry)));
-                }
-            }
-        }
-        for gone in self.ports.get(id).into_iter().flatten().filter(|port| !ports.contains(port)) {
-            if self.table.entries.get(gone).is_some_and(|entry| entry.gateway == *id) {
-                self.table.entries.set(*gone, None);
-            }
-        }
-        let same = self.ports.get(id).is_none_or(BTreeSet::is_empty) && ports.is_empty()
-            || self.ports.get(id) == Some(&ports);
-        if ports.is_empty() {
-            self.ports.remove(id);
-        } else {
-            self.ports.insert(id.clone(), ports);
-        }
-        if !same {
-            self.table.entries_changed.notify_one();
-        }
-    }
-
-    fn owner(&self, kind: Kind, id: &Id) -> Arc<Owner> {
-        let key = (kind, id.clone());
-        self.table
-            .owners
-            .get(&key)
-            .unwrap_or_else(|| Arc::new(Owner::new(kind, id.clone(), self.share(&id.namespace))))
-    }
-
-    /// What everything in a namespace takes of together.
-    fn share(&self, namespace: &str) -> Arc<Tenant> {
-        self.table.tenants.get(namespace).unwrap_or_else(|| {
-            let tenant = Arc::new(Tenant::new(namespace, self.limits(namespace)));
-            self.table.tenants.set(namespace.to_owned(), Some(tenant.clone()));
-            tenant
-        })
-    }
-
-    /// What a namespace may take: the operator's as much as there is, and one that
-    /// isn't known yet no more than a workspace's.
-    fn limits(&self, namespace: &str) -> tenant::Limits {
-        match self.tenant(namespace) {
-            (0, _) => tenant::Limits::default(),
-            _ => self.scope.workspace_limits,
-        }
-    }
-
-    /// What else has to know of an object that is placed: added, or taken away.
-    fn relate(&mut self, key: &Key, placed: &Placed, add: bool) {
-        for (service, _) in &placed.backends {
-            if add {
-                self.service_routes.entry(service.clone()).or_default().insert(key.clone(), ());
-            } else if let Some(routes) = self.service_routes.get_mut(service) {
-                routes.remove(key);
-                if routes.is_empty() {
-                    self.service_routes.remove(service);
-                }
-            }
-            for policy in self.service_policies.get(service).cloned().unwrap_or_default() {
-                self.touch(Kind::BackendTlsPolicy, &policy);
-            }
-        }
-        for namespace in &placed.foreign {
-            link(&mut self.strangers, namespace.clone(), key, add);
-        }
-        if let Some(users) = &placed.users {
-            link(&mut self.users, users.clone(), key, add);
-            self.users_generation += 1;
-        }
-        let mut counted = BTreeSet::new();
-        for parent in &placed.parents {
-            for listener in &parent.listeners {
-                if !counted.insert((&parent.gateway, listener)) {
-                    continue;
-                }
-                if let Some(state) = self.gateways.get_mut(&parent.gateway) {
-                    let count = state.attached.entry(listener.clone()).or_default();
-                    *count = if add { *count + 1 } else { count.saturating_sub(1) };
-                }
-            }
-        }
-        for parent in &placed.parents {
-            self.touch(Kind::Gateway, &parent.gateway);
-        }
-    }
-
-    /// Replaces what an object has in the table by what it wants now. Hosts it
-    /// keeps are swapped once, never emptied in between.
-    fn place(&mut self, key: &Key, compiled: Option<(i64, Compiled)>) {
-        let (kind, id) = key;
-        self.touch(*kind, id);
-        let place = (id.clone(), *kind);
-        let mut touched = BTreeSet::new();
-        let old = self.placed.remove(&place);
-        let users = old.as_ref().and_then(|old| old.users.clone());
-        if let Some(old) = &old {
-            for host in old.hosts.keys() {
-                if let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) {
-                    state.routes.remove(claim);
-                    state.certificates.remove(claim);
-                }
-                touched.insert(host.clone());
-            }
-            for (host, secret) in &old.secrets {
-                self.unclaim(host, secret);
-            }
-            self.relate(key, old, false);
-        }
-        if let Some((created, compiled)) = compiled {
-            let claim = (created, id.clone(), *kind);
-            let mut placed = Placed {
-                claim: Some(claim.clone()),
-                backends: compiled.backends,
-                foreign: compiled.foreign,
-                problems: compiled.problems,
-                notes: compiled.notes,
-                unresolved: compiled.unresolved,
-                broken_rules: compiled.broken_rules,
-                rules: compiled.rules,
-                parents: compiled.parents,
-                users: compiled.users,
-                ..Placed::default()
-            };
-            if let Some(route) = compiled.routes.first()
-                && self.table.owners.get(key).is_none()
-            {
-                self.table.owners.set(key.clone(), Some(route.2.owner.clone()));
-            }
-            for (zone, host, route) in compiled.routes {
-                let host = self.host(zone, &host);
-                let state = self.hosts.entry(host.clone()).or_default();
-                state.routes.or_insert_with(claim.clone(), Vec::new).push(Arc::new(route));
-                placed.hosts.insert(host, ());
-            }
-            for (host, secret) in compiled.certificates {
-                let host = self.host(SHARED, &host);
-                let state = self.hosts.entry(host.clone()).or_default();
-                // Of several that one object names for a host the first counts.
-                if state.certificates.contains_key(&claim) {
-                    continue;
-                }
-                let wanted = self.secrets.entry(secret);
-                let secret = wanted.key().clone();
-                *wanted.or_default().hosts.or_insert_with(host.1.clone(), || 0) += 1;
-                state.certificates.insert(claim.clone(), secret.clone());
-                placed.secrets.push((host.1.clone(), secret));
-                placed.hosts.insert(host, ());
-            }
-            touched.extend(placed.hosts.keys().cloned());
-            for (service, _) in &mut placed.backends {
-                *service = self.services.known(service.clone());
-            }
-            placed.backends.shrink_to_fit();
-            placed.secrets.shrink_to_fit();
-            self.relate(key, &placed, true);
-            self.placed.insert(place.clone(), Box::new(placed));
-        }
-        for host in touched {
-            self.publish(&host);
-        }
-        if !self.placed.contains_key(&place) && self.table.owners.get(key).is_some() {
-            self.table.owners.set(key.clone(), None);
-        }
-        if let Some(users) = users.filter(|users| !self.wants_users(users)) {
-            self.objects.remove(&(Kind::Users, users));
-        }
-        // After the new ones are in: a backend that stays keeps its turn and its list.
-        for (service, port) in old.into_iter().flat_map(|old| old.backends) {
-            self.services.release(&service, &port);
-        }
-    }
-
-    fn unclaim(&mut self, host: &Arc<str>, secret: &Id) {
-        let Some(state) = self.secrets.get_mut(secret) else { return };
-        if let Some(claims) = state.hosts.get_mut(host) {
-            *claims -= 1;
-            if *claims == 0 {
-                state.hosts.remove(host);
-            }
-        }
-        self.tidy_secret(secret);
-    }
-
-    fn tidy_secret(&mut self, secret: &Id) {
-        let unused = |state: &SecretState| {
-            state.hosts.is_empty() && state.gateways.is_empty() && state.certificate.is_none()
-        };
-        if self.secrets.get(secret).is_some_and(unused) {
-            self.secrets.remove(secret);
-        }
-    }
-
-    /// The one shared copy of a host's name.
-    fn host(&self, zone: Zone, host: &str) -> HostKey {
-        let key = (zone, host);
-        let known = self.hosts.get_key_value(&key as &dyn crate::table::HostName);
-        known.map_or_else(|| (zone, Arc::from(host)), |(host, _)| host.clone())
-    }
-
-    fn place_secret(&mut self, id: &Id) {
-        let key = (Kind::Secret, id.clone());
-        let certificate = match self.objects.get(&key) {
-            Some(secret) => match Certificate::new(secret.clone()) {
-                Ok(certificate) => Some(Arc::new(certificate)),
-                Err(error) => {
-                    tracing::info!(secret = %id, %error, "a TLS Secret can't be served");
-                    None
-                }
-            },
-            None => None,
-        };
-        if *id == self.scope.default_certificate {
-            self.table.default_certificate.store(certificate.clone());
-        }
-        let state = self.secrets.entry(id.clone()).or_default();
-        state.certificate = certificate;
-        let hosts: Vec<Arc<str>> = state.hosts.keys().cloned().collect();
-        let gateways = state.gateways.clone();
-        for host in hosts {
-            self.publish_certificate(&(SHARED, host));
-        }
-        for gateway in gateways {
-            self.place_gateway(&gateway);
-        }
-        self.tidy_secret(id);
-    }
-
-    /// Puts the state of one host into the table: the routes of the workspace
-    /// that has had it longest, and of nobody else.
-    fn publish(&mut self, host: &HostKey) {
-        let Some(state) = self.hosts.get(host) else { return };
-        let first = state.routes.keys().next().map(|(_, id, _)| self.tenant(&id.namespace));
-        let (mut own, mut lost) = (Vec::new(), Vec::new());
-        for ((_, id, kind), routes) in &state.routes {
-            let ours = Some(self.tenant(&id.namespace)) == first;
-            lost.push(((id.clone(), *kind), !ours));
-            if ours {
-                own.extend(routes.iter().cloned());
-            }
-        }
-        if own.is_empty() {
-            if self.table.hosts.get(host).is_some() {
-                self.table.hosts.set(host.clone(), None);
-            }
-        } else {
-            self.table.hosts.set(host.clone(), Some(Arc::new(Host::new(own))));
-        }
-        for ((id, kind), lost) in lost {
-            let Some(placed) = self.placed.get_mut(&(id.clone(), kind)) else { continue };
-            let news = if lost { placed.lost.insert(host.clone()) } else { placed.lost.remove(host) };
-            if news {
-                self.touch(kind, &id);
-            }
-        }
-        self.publish_certificate(host);
-        if self.hosts.get(host).is_some_and(|state| state.routes.is_empty() && state.certificates.is_empty())
-        {
-            self.hosts.remove(host);
-        }
-    }
-
-    /// The first claim whose Secret is there, parses and covers the host. Where
-    /// the host has routes, only their oldest one's namespace has a say: nobody
-    /// puts a certificate on somebody else's host.
-    fn publish_certificate(&self, host: &HostKey) {
-        let Some(state) = self.hosts.get(host).filter(|_| host.0 == SHARED) else { return };
-        let namespace = state.routes.keys().next().map(|(_, id, _)| &id.namespace);
-        let chosen = state
-            .certificates
-            .iter()
-            .filter(|((_, id, _), _)| namespace.is_none_or(|namespace| *namespace == id.namespace))
-            .filter_map(|(_, secret)| self.secrets.get(secret)?.certificate.as_ref())
-            .find(|certificate| certificate.covers(&host.1));
-        let current = self.table.certificates.get(&*host.1);
-        let same = match (&current, chosen) {
-            (Some(current), Some(chosen)) => Arc::ptr_eq(current, chosen),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            self.table.certificates.set(host.1.clone(), chosen.cloned());
-        }
-    }
-}
-
-/// Whether routes attach to the one as they do to the other.
-fn attaches_alike(before: &[Listener], after: &[Listener]) -> bool {
-    before.len() == after.len()
-        && before.iter().zip(after).all(|(a, b)| {
-            a.name == b.name
-                && a.slot == b.slot
-                && a.port == b.port
-                && a.hostname == b.hostname
-                && a.kinds == b.kinds
-                && a.from == b.from
-        })
 }
 
 fn link<K: Eq + std::hash::Hash, V: Ord + Clone>(

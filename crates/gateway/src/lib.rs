@@ -10,6 +10,7 @@
 //! Kubernetes API (status is the controller's); and below [`watch`] nothing
 //! knows that there is an API server.
 
+pub mod access;
 mod admin;
 pub mod affinity;
 pub mod annotation;
@@ -18,6 +19,8 @@ pub mod backend;
 pub mod certificate;
 pub mod check;
 pub mod client;
+pub mod client_auth;
+mod compress;
 pub mod cors;
 mod decided;
 pub mod entrance;
@@ -46,6 +49,8 @@ pub mod snapshot;
 mod stream;
 pub mod table;
 pub mod tenant;
+mod trace;
+pub mod traffic;
 mod tunnel;
 mod upgrade;
 pub mod upstream_tls;
@@ -65,9 +70,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use access::AccessLog;
 pub use error::Error;
 use index::{Index, Scope};
-use listen::Server;
+use listen::{Options, Server};
 use metrics::Metrics;
 use object::{Id, Kind};
 use snapshot::Snapshot;
@@ -104,6 +110,12 @@ pub struct Config {
     pub workspace_limits: tenant::Limits,
     /// Whose connections begin with a PROXY header, which says who the client is.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// The zone of the node, whose endpoints are preferred where these say so.
+    pub node_zone: Option<String>,
+    /// Whether answers are compressed where nothing else is said of a route.
+    pub compress: bool,
+    /// Whether each request is told of on the standard output.
+    pub access_log: bool,
 }
 
 impl Default for Config {
@@ -121,6 +133,9 @@ impl Default for Config {
             controller: api::names::GATEWAY_CONTROLLER.to_owned(),
             workspace_limits: tenant::Limits::default(),
             proxy_protocol_from: Vec::new(),
+            node_zone: None,
+            compress: false,
+            access_log: false,
         }
     }
 }
@@ -133,14 +148,20 @@ pub async fn run(
 ) -> Result<(), Error> {
     let table = Arc::new(Table::default());
     let metrics = Arc::new(Metrics::default());
-    let server =
-        Server::behind(table.clone(), metrics.clone(), config.public_https_port, config.proxy_protocol_from)?;
+    let options = Options {
+        https_port: config.public_https_port,
+        balancers: config.proxy_protocol_from,
+        compress: config.compress,
+        access_log: if config.access_log { Some(AccessLog::to_stdout(metrics.clone())?) } else { None },
+    };
+    let server = Server::with(table.clone(), metrics.clone(), options)?;
     let scope = Scope {
         ingress_classes: config.ingress_classes,
         controller: config.controller,
         default_certificate: Id::new(config.system_namespace.clone(), config.default_certificate),
         default_gateway: Id::new(config.system_namespace, api::names::DEFAULT_GATEWAY),
         workspace_limits: config.workspace_limits,
+        node_zone: config.node_zone,
     };
     let mut index = Index::new(scope, table.clone());
     let http = bind(config.http).await?;

@@ -11,6 +11,7 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::StartHandshake;
 
+use crate::access::AccessLog;
 use crate::certificate::{Chosen, Ready};
+use crate::client_auth::{ClientAuth, Shown};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
@@ -35,6 +38,19 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const ATTEMPTS: usize = 16;
 /// No client needs more to say hello.
 const LONGEST_HELLO: usize = 32 << 10;
+
+/// How requests are served, whatever the table says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The port of `https://` as clients see it.
+    pub https_port: u16,
+    /// Whose connections begin with a PROXY header.
+    pub balancers: Vec<IpNet>,
+    /// Whether answers are compressed where nothing else is said of a route.
+    pub compress: bool,
+    /// Where each request is told of.
+    pub access_log: Option<Arc<AccessLog>>,
+}
 
 /// Serves connections with one table; listeners share it.
 pub struct Server {
@@ -111,22 +127,24 @@ async fn hello(stream: &mut TcpStream) -> Option<(rustls::server::Accepted, Vec<
 
 impl Server {
     pub fn new(table: Arc<Table>, metrics: Arc<Metrics>, https_port: u16) -> Result<Arc<Self>, Error> {
-        Self::behind(table, metrics, https_port, Vec::new())
+        Self::with(table, metrics, Options { https_port, ..Options::default() })
     }
 
-    /// Behind balancers, whose connections begin with a PROXY header.
-    pub fn behind(
-        table: Arc<Table>,
-        metrics: Arc<Metrics>,
-        https_port: u16,
-        balancers: Vec<IpNet>,
-    ) -> Result<Arc<Self>, Error> {
+    pub fn with(table: Arc<Table>, metrics: Arc<Metrics>, options: Options) -> Result<Arc<Self>, Error> {
         let conf = ServerConf {
             max_retries: ATTEMPTS,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..ServerConf::default()
         };
-        let inner = Proxy { table: table.clone(), metrics: metrics.clone(), https_port };
+        let inner = Proxy {
+            table: table.clone(),
+            metrics: metrics.clone(),
+            https_port: options.https_port,
+            compress: options.compress,
+            access_log: options.access_log,
+            random: SystemRandom::new(),
+            ready: Ready::default(),
+        };
         let mut proxy = HttpProxy::new(inner, Arc::new(conf));
         let mut h2 = H2Options::new();
         h2.max_concurrent_streams(256).max_header_list_size(64 << 10).max_send_buffer_size(256 << 10);
@@ -145,7 +163,7 @@ impl Server {
             table,
             metrics,
             tls: Arc::new(tls),
-            balancers,
+            balancers: options.balancers,
             ready: Ready::default(),
             stopping: watch::channel(false).0,
         }))
@@ -278,13 +296,25 @@ impl Server {
             // listener is not told apart from whether there is a route.
             return None;
         }
-        let mut config = ServerConfig::clone(&self.tls);
         let ready = certificate.as_ref().and_then(|certificate| self.ready.of(certificate));
-        config.cert_resolver = Arc::new(Chosen(ready));
-        if route.is_some() {
-            // What is inside is not for us to agree on.
-            config.alpn_protocols.clear();
-        }
+        let resolver = Arc::new(Chosen(ready));
+        let asked = match &route {
+            // Who is inside is the backend's to ask.
+            Some(_) => None,
+            None => self.asked(&port, entry, listener, name.as_deref()),
+        };
+        let config = match &asked {
+            Some(asked) => asked.config(resolver, &self.tls.alpn_protocols).ok()?,
+            None => {
+                let mut config = ServerConfig::clone(&self.tls);
+                config.cert_resolver = resolver;
+                if route.is_some() {
+                    // What is inside is not for us to agree on.
+                    config.alpn_protocols.clear();
+                }
+                config
+            }
+        };
         let start = StartHandshake::from_parts(accepted, stream);
         let stream = match start.into_stream(Arc::new(config)).await {
             Ok(stream) => stream,
@@ -300,7 +330,30 @@ impl Server {
                 counted,
             ));
         }
-        Connection::tls(stream, (peer, port), Tls { name, certificate }, counted).ok().map(Greeted::Http)
+        let client = asked.map(|asked| Arc::new(Shown::new(&asked, stream.get_ref().1.peer_certificates())));
+        let tls = Tls { name, certificate, client };
+        Connection::tls(stream, (peer, port), tls, counted).ok().map(Greeted::Http)
+    }
+
+    /// What the client of a connection is asked for: by the host's own wish, else
+    /// by its Gateway's.
+    fn asked(
+        &self,
+        port: &Port,
+        entry: Option<&Entry>,
+        listener: Option<&crate::table::Listener>,
+        name: Option<&str>,
+    ) -> Option<Arc<ClientAuth>> {
+        let view = match (entry.zip(name).and_then(|(entry, name)| entry.view(name, true)), port.shared) {
+            (Some(own), None) => Some(own),
+            (own, Some(_)) => Some(own.map_or(View::shared(true), |own| own.and_shared(true))),
+            (None, None) => None,
+        };
+        let guard = view.zip(name).and_then(|(view, name)| self.table.guard(view, name));
+        match guard {
+            Some(guard) => guard.auth.clone(),
+            None => listener?.client.clone(),
+        }
     }
 
     /// The TLSRoute for a name.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::table::Table;
 use crate::tenant::Tenant;
+use crate::traffic::{Traffic, class};
 
 /// Upper bounds of the histogram of the time from a watch's event to its effect.
 const BOUNDS: [(u64, &str); 8] = [
@@ -27,6 +28,7 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     pub handshakes_failed: AtomicU64,
     pub proxy_headers_failed: AtomicU64,
+    pub access_lines_left_out: AtomicU64,
     effect: [AtomicU64; BOUNDS.len()],
     effect_count: AtomicU64,
     effect_micros: AtomicU64,
@@ -34,8 +36,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn request(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.requests.get(class) {
+        if let Some(counter) = self.requests.get(class(status)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -64,24 +65,36 @@ impl Metrics {
             let _ = writeln!(all, "atoll_gateway_requests_total{{code=\"{class}xx\"}} {count}");
         }
         all += &metric("route_requests_total", "counter", "Requests by the object that routed them.");
-        table.owners.for_each(|(kind, id), owner| {
-            for (class, count) in (1..).zip(&owner.requests) {
-                let count = count.load(Ordering::Relaxed);
-                if count > 0 {
+        let routes = |each: &mut dyn FnMut(&str, &Traffic)| {
+            table.owners.for_each(|(kind, id), owner| {
+                if let Some(traffic) = owner.traffic() {
                     let (namespace, name) = (&id.namespace, &id.name);
-                    let _ = writeln!(
-                        all,
-                        "atoll_gateway_route_requests_total{{kind=\"{kind}\",namespace=\"{namespace}\",name=\"{name}\",code=\"{class}xx\"}} {count}"
-                    );
+                    each(&format!("kind=\"{kind}\",namespace=\"{namespace}\",name=\"{name}\""), traffic);
                 }
-            }
-        });
+            });
+        };
+        routes(&mut |labels, traffic| traffic.requests(labels, &mut all));
+        all += &metric("route_bytes_total", "counter", "Bytes of bodies by the object that routed them.");
+        routes(&mut |labels, traffic| traffic.bytes(labels, &mut all));
+        all += &metric("route_seconds", "histogram", "How long requests took, by the object.");
+        routes(&mut |labels, traffic| traffic.seconds(labels, &mut all));
         all += &metric("workspace_requests_total", "counter", "Requests by the namespace of their route.");
         let tenants = |each: &mut dyn FnMut(&Tenant)| table.tenants.for_each(|_, tenant| each(tenant));
         tenants(&mut |tenant| {
             let (namespace, count) = (&tenant.namespace, tenant.admitted.load(Ordering::Relaxed));
             let _ =
                 writeln!(all, "atoll_gateway_workspace_requests_total{{namespace=\"{namespace}\"}} {count}");
+        });
+        all +=
+            &metric("workspace_bytes_total", "counter", "Bytes of bodies by the namespace of their route.");
+        tenants(&mut |tenant| {
+            for (direction, count) in [("received", &tenant.received), ("sent", &tenant.sent)] {
+                let (namespace, count) = (&tenant.namespace, count.load(Ordering::Relaxed));
+                let _ = writeln!(
+                    all,
+                    "atoll_gateway_workspace_bytes_total{{namespace=\"{namespace}\",direction=\"{direction}\"}} {count}"
+                );
+            }
         });
         let help = "Requests refused because their namespace has taken its share.";
         all += &metric("workspace_refused_total", "counter", help);
@@ -114,6 +127,12 @@ impl Metrics {
                 "counter",
                 "Connections of balancers without a PROXY header.",
                 self.proxy_headers_failed.load(Ordering::Relaxed),
+            ),
+            (
+                "access_lines_left_out_total",
+                "counter",
+                "Requests that the access log was too slow to tell of.",
+                self.access_lines_left_out.load(Ordering::Relaxed),
             ),
             ("hosts", "gauge", "Hosts in the table.", table.hosts.len() as u64),
             ("objects", "gauge", "Objects with routes in the table.", table.owners.len() as u64),

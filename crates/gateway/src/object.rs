@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
+use crate::annotation;
 use crate::few::Few;
 use crate::gateway_api;
 pub use crate::id::Id;
@@ -33,7 +34,7 @@ pub enum Kind {
     EndpointSlice,
     Secret,
     ConfigMap,
-    /// A Secret with users, which is watched only where it is wanted.
+    /// A Secret with users, or an authority, which is watched only where it is wanted.
     Users,
 }
 
@@ -170,7 +171,7 @@ pub struct Ingress {
     pub id: Id,
     pub created: i64,
     pub class: Option<String>,
-    /// The `nginx.ingress.kubernetes.io/` ones, without that prefix.
+    /// The `nginx.ingress.kubernetes.io/` ones, without that prefix, and ours.
     pub annotations: Few<String, String>,
     pub default_backend: Option<ServiceRef>,
     pub rules: Vec<IngressRule>,
@@ -223,6 +224,9 @@ pub struct HttpRoute {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
+    /// What its annotation says of compression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
     pub spec: gateway_api::HTTPRouteSpec,
 }
 
@@ -318,6 +322,12 @@ pub struct EndpointSlice {
     pub ports: Vec<(String, u16)>,
     /// The ones that are ready and not on their way out.
     pub addresses: Vec<IpAddr>,
+    /// The zones that each of them is meant for; empty: none says, or not all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<Vec<String>>,
+    /// Those on their way out that still serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<IpAddr>,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -397,6 +407,11 @@ fn created(meta: &ObjectMeta) -> i64 {
     meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second())
 }
 
+/// Whether a route says that its answers are compressed.
+fn compress(meta: &ObjectMeta) -> Option<bool> {
+    annotation::flag(meta.annotations.as_ref()?.get(api::names::COMPRESSION_ANNOTATION)?.trim())
+}
+
 fn generation(meta: &ObjectMeta) -> i64 {
     meta.generation.unwrap_or_default()
 }
@@ -422,6 +437,8 @@ impl From<networking::Ingress> for Object {
         for (name, value) in ingress.metadata.annotations.unwrap_or_default() {
             if let Some(name) = name.strip_prefix(ANNOTATIONS) {
                 annotations.insert(name.to_owned(), value);
+            } else if name == api::names::COMPRESSION_ANNOTATION {
+                annotations.insert(name, value);
             } else if name == CLASS_ANNOTATION && class.is_none() {
                 class = Some(value);
             }
@@ -467,6 +484,7 @@ impl From<gateway_api::HTTPRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
+            compress: compress(&route.metadata),
             spec: route.spec,
         })
     }
@@ -478,6 +496,7 @@ impl From<gateway_api::GRPCRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
+            compress: None,
             spec: route.spec.into(),
         })
     }
@@ -489,6 +508,7 @@ impl From<gateway_api::TLSRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
+            compress: None,
             spec: route.spec.into(),
         })
     }
@@ -613,18 +633,34 @@ impl From<discovery::EndpointSlice> for Object {
             .unwrap_or_default()
             .into_iter()
             .filter_map(|port| Some((port.name.unwrap_or_default(), u16::try_from(port.port?).ok()?)));
-        let ready = slice.endpoints.into_iter().filter(|endpoint| {
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
-        });
+        let (mut addresses, mut zones, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+        for endpoint in slice.endpoints {
+            let conditions = endpoint.conditions.unwrap_or_default();
+            let ready = conditions.ready.unwrap_or(true);
+            let of = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+            if conditions.terminating.unwrap_or(false) {
+                // A pod that ends is never ready, but finishes what it is asked.
+                if conditions.serving.unwrap_or(ready) {
+                    leaving.extend(of);
+                }
+            } else if ready {
+                let hinted = endpoint.hints.and_then(|hints| hints.for_zones).unwrap_or_default();
+                let hinted: Vec<String> = hinted.into_iter().map(|zone| zone.name).collect();
+                let before = addresses.len();
+                addresses.extend(of);
+                zones.resize(zones.len() + addresses.len() - before, hinted);
+            }
+        }
+        if zones.iter().any(Vec::is_empty) {
+            zones.clear();
+        }
         Self::EndpointSlice(EndpointSlice {
             id: Id::of(&slice.metadata),
             service: service.unwrap_or_default(),
             ports: ports.collect(),
-            addresses: ready
-                .flat_map(|endpoint| endpoint.addresses)
-                .filter_map(|address| address.parse().ok())
-                .collect(),
+            addresses,
+            zones,
+            leaving,
         })
     }
 }

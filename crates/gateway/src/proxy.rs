@@ -1,20 +1,28 @@
 //! One request: checked, looked up, answered or handed to a backend. pingora
 //! does the protocols; this decides.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
+use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use ring::rand::SystemRandom;
 
+use crate::access::{self, AccessLog, Line};
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
+use crate::certificate::{Certificate, Ready};
 use crate::check::{Asked, Checked};
+use crate::client_auth::{self, Guard, Mode, Refusal};
+use crate::compress::{self, Compression};
 use crate::cors::is_preflight;
 use crate::decided::Decided;
 use crate::extra::BackendSecurity;
@@ -22,12 +30,14 @@ use crate::head;
 use crate::header::{edit, length, names_length};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
-use crate::object::Protocol;
+use crate::object::{Kind, Protocol};
 use crate::page::{Page, reason};
-use crate::route::{Redirect, Request, SHARED, Target, View};
+use crate::route::{Redirect, Request, Route, SHARED, Target, View};
 use crate::screen::{Screened, screen};
 use crate::stream::Peer;
 use crate::table::{Found, Table};
+use crate::trace;
+use crate::traffic::Passed;
 use crate::upgrade::Connector;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -47,7 +57,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// What a client may claim of how it came here, all of it for others to claim.
-const CLAIMS: [HeaderName; 8] = [
+const CLAIMS: [HeaderName; 13] = [
     FORWARDED_FOR,
     FORWARDED_PROTO,
     FORWARDED_HOST,
@@ -56,6 +66,11 @@ const CLAIMS: [HeaderName; 8] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-scheme"),
     HeaderName::from_static("x-original-forwarded-for"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    client_auth::CERTIFICATE,
+    client_auth::VERIFY,
+    client_auth::SUBJECT,
+    client_auth::ISSUER,
 ];
 
 /// What is said to browsers of other origins.
@@ -73,6 +88,12 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     /// The port of `https://` as clients see it.
     pub https_port: u16,
+    /// Whether answers are compressed where a route doesn't say.
+    pub compress: bool,
+    pub access_log: Option<Arc<AccessLog>>,
+    pub random: SystemRandom,
+    /// What Gateways show to backends.
+    pub ready: Ready,
 }
 
 impl Proxy {
@@ -128,7 +149,8 @@ impl Proxy {
             secure: peer.tls.is_some(),
             view,
         };
-        let route = match self.table.find(&request) {
+        let (found, guard) = self.table.find_guarded(&request);
+        let route = match found {
             Found::Route(route) => route,
             Found::NoRoute => {
                 return Page::new(404, &format!("{} serves nothing at this path.", decided.host)).map(Some);
@@ -138,6 +160,11 @@ impl Proxy {
             }
         };
         decided.route = Some(route.clone());
+        if let Some(page) =
+            self.identify(&route, guard.as_deref(), (peer, &decided.authority), &request, &mut decided.told)?
+        {
+            return Ok(Some(page));
+        }
         match route.owner.tenant.admit() {
             Ok(admitted) => decided._share = Some(admitted),
             Err(wait) => {
@@ -204,6 +231,14 @@ impl Proxy {
         }
     }
 
+    /// What a Gateway shows to backends that ask who it is.
+    fn identity(&self, session: &Session, decided: &Decided) -> Option<Arc<Certificate>> {
+        let route = decided.route.as_ref().filter(|route| route.owner.kind != Kind::Ingress)?;
+        let entry = self.table.entries.get(&peer(session)?.port.number)?;
+        let by_it = entry.listeners.iter().any(|listener| route.listeners & 1 << listener.slot != 0);
+        entry.identity.clone().filter(|_| by_it)
+    }
+
     /// What of the table a request sees; None: the connection was made for
     /// another listener.
     fn view(&self, peer: &Peer, host: &str) -> Option<View> {
@@ -218,13 +253,77 @@ impl Proxy {
         let own = entry.and_then(|entry| entry.view(host, secure));
         match (own, peer.port.shared) {
             (Some(own), None) => Some(own),
-            (Some(own), Some(_)) => {
-                Some(View { listeners: own.listeners | View::shared(secure).listeners, ..own })
-            }
+            (Some(own), Some(_)) => Some(own.and_shared(secure)),
             (None, Some(_)) => Some(View::shared(secure)),
             // No listener: nothing is found.
             (None, None) => Some(View { zone: SHARED, listeners: 0 }),
         }
+    }
+
+    /// Holds what a connection's client has shown against what the host, or the
+    /// Gateway, asks for now.
+    fn identify(
+        &self,
+        route: &Route,
+        guard: Option<&Guard>,
+        (peer, authority): (&Peer, &str),
+        request: &Request<'_>,
+        told: &mut Vec<(HeaderName, HeaderValue)>,
+    ) -> Result<Option<Page>> {
+        let elsewhere = || {
+            let message = format!("This connection was not made for {}.", request.host);
+            Page::new(421, &message).map(Some)
+        };
+        let shown = peer.tls.as_ref().and_then(|tls| tls.client.as_deref());
+        if let Some(guard) = guard {
+            let own = route.action.extra.as_ref().and_then(|extra| extra.guard.as_deref()).unwrap_or(guard);
+            if own.auth.is_none() || !own.asks_as(guard) {
+                let reason = if own.auth.is_none() {
+                    "whose client certificates it takes is not known"
+                } else {
+                    "it asks for two kinds of client certificates"
+                };
+                let message = format!("{} is not set up to be served: {reason}.", request.host);
+                return Page::new(500, &message).map(Some);
+            }
+            let Some(tls) = &peer.tls else {
+                let port = Some(self.https_port);
+                let redirect = Redirect { scheme: Some("https".into()), port, ..Redirect::default() };
+                return Page::redirect(308, &redirect.location(&route.path, request, None)).map(Some);
+            };
+            if tls.name.as_deref() != Some(request.host) {
+                return elsewhere();
+            }
+            let refused = match own.admit(shown) {
+                Ok(known) => {
+                    *told = known;
+                    None
+                }
+                Err(Refusal::Connection | Refusal::Everybody) => return elsewhere(),
+                Err(Refusal::Subject) => {
+                    return Page::new(403, "This app is not open to who your certificate says you are.")
+                        .map(Some);
+                }
+                Err(Refusal::Missing) => Some("This app asks for a client certificate.".to_owned()),
+                Err(Refusal::Bad(reason)) => {
+                    Some(format!("Your client certificate is not one that this app takes: {reason}."))
+                }
+            };
+            return match (refused, &own.error_page) {
+                (None, _) => Ok(None),
+                (Some(_), Some(page)) => Page::redirect(302, &page.fill(request, authority)).map(Some),
+                (Some(reason), None) => Page::new(400, &reason).map(Some),
+            };
+        }
+        if request.secure && route.owner.kind != Kind::Ingress {
+            let entry = self.table.entries.get(&peer.port.number);
+            let asked = entry.as_ref().and_then(|entry| entry.listener(request.host)?.client.clone());
+            let asked = asked.filter(|asked| asked.mode == Mode::Connection);
+            if asked.is_some_and(|asked| shown.is_none_or(|shown| shown.fingerprint != asked.fingerprint)) {
+                return elsewhere();
+            }
+        }
+        Ok(None)
     }
 
     async fn answer(&self, session: &mut Session, page: Page, decided: &mut Decided) -> Result<()> {
@@ -242,6 +341,32 @@ fn peer(session: &Session) -> Option<&Peer> {
     session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
+/// Tells the access log of a request that has ended.
+fn tell(log: &AccessLog, session: &Session, decided: &Decided, passed: &Passed) {
+    let (head, peer) = (session.req_header(), peer(session));
+    let owner = decided.route.as_ref().map(|route| &route.owner);
+    let tls = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
+    log.write(&Line {
+        trace: decided.trace.as_str(),
+        client: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address.ip().to_canonical()),
+        namespace: owner.map(|owner| owner.id.namespace.as_str()),
+        kind: owner.map(|owner| owner.kind.as_str()),
+        route: owner.map(|owner| owner.id.name.as_str()),
+        protocol: if head.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+        tls: tls.map(|tls| tls.version.as_ref()),
+        host: &decided.host,
+        method: head.method.as_str(),
+        path: access::shortened(head.uri.path()),
+        status: passed.status,
+        received: passed.received,
+        sent: passed.sent,
+        seconds: access::seconds(passed.took),
+        upstream_seconds: decided.upstream.map(access::seconds),
+        endpoint: decided.tried.last().copied(),
+        attempts: decided.tried.len(),
+    });
+}
+
 fn wants_websocket(head: &RequestHeader) -> bool {
     let upgrade = head.headers.get(header::UPGRADE);
     head.version == Version::HTTP_11
@@ -256,7 +381,13 @@ impl ProxyHttp for Proxy {
         Decided::default()
     }
 
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        modules.add_module(Box::new(compress::Builder));
+    }
+
     async fn request_filter(&self, session: &mut Session, decided: &mut Decided) -> Result<bool> {
+        decided.started = Some(Instant::now());
+        decided.trace = trace::settle(session.req_header_mut(), &self.random)?;
         let mut page = self.decide(session, decided)?;
         if page.is_none()
             && let Some(login) = decided.extra().and_then(|extra| extra.login.clone())
@@ -277,7 +408,9 @@ impl ProxyHttp for Proxy {
         }
         match page {
             Some(page) => {
-                if page.head.status == http::StatusCode::BAD_REQUEST {
+                let status = page.head.status;
+                if status == http::StatusCode::BAD_REQUEST || status == http::StatusCode::MISDIRECTED_REQUEST
+                {
                     session.set_keepalive(None);
                 }
                 self.answer(session, page, decided).await?;
@@ -306,6 +439,8 @@ impl ProxyHttp for Proxy {
             tokio::time::sleep(retry.backoff).await;
         }
         decided.tried.push(endpoint);
+        decided.asked = Some(Instant::now());
+        decided.upstream = None;
         let limits = decided.route.as_ref().map(|route| route.action.limits.clone()).unwrap_or_default();
         let mut peer = HttpPeer::new(endpoint, false, String::new());
         peer.options.connection_timeout = Some(limits.connect.unwrap_or(CONNECT));
@@ -327,6 +462,7 @@ impl ProxyHttp for Proxy {
         };
         // A policy comes before an annotation.
         let tls = facts.tls.clone().or(unverified);
+        let identity = facts.tls.as_ref().and_then(|_| self.identity(session, decided));
         let grpc = decided.route.as_ref().is_some_and(|route| route.action.grpc);
         let websocket = wants_websocket(session.req_header());
         let http2 = (grpc || facts.protocol == Protocol::H2c) && !websocket;
@@ -340,10 +476,14 @@ impl ProxyHttp for Proxy {
         }
         if websocket || tls.is_some() {
             // Connections are shared only where the same was proven.
-            peer.group_key |= tls.as_ref().map_or(0, |tls| tls.fingerprint << 2 | 2);
+            let proven = tls.as_ref().map_or(0, |tls| tls.fingerprint << 2 | 2);
+            // And where the same was shown.
+            let shown = identity.as_ref().map_or(0, |identity| identity.serial().wrapping_add(1) << 2);
+            peer.group_key |= proven ^ shown.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             peer.options.custom_l4 = Some(Arc::new(Connector {
                 gate: decided.gate.clone(),
                 tls,
+                identity: identity.and_then(|identity| self.ready.of(&identity)),
                 alpn: if http2 { b"h2" } else { b"http/1.1" },
                 timeout: limits.connect.unwrap_or(CONNECT),
             }));
@@ -399,6 +539,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         decided: &mut Decided,
     ) -> Result<()> {
+        decided.upstream = decided.asked.map(|asked| asked.elapsed());
         let retry = decided.route.as_ref().and_then(|route| route.action.retry.as_ref());
         if retry.is_some_and(|retry| {
             decided.retries < retry.attempts && retry.codes.contains(&response.status.as_u16())
@@ -482,6 +623,9 @@ impl ProxyHttp for Proxy {
             request.insert_header(FORWARDED_PROTO, if peer.tls.is_some() { "https" } else { "http" })?;
         }
         request.insert_header(FORWARDED_HOST, &decided.authority)?;
+        for (name, value) in &decided.told {
+            request.insert_header(name.clone(), value.clone())?;
+        }
         edit(&action.request_headers, request)?;
         if let Some(check) = action.extra.as_ref().and_then(|extra| extra.check.as_ref()) {
             for name in &check.pass {
@@ -538,6 +682,12 @@ impl ProxyHttp for Proxy {
                 response.append_header(name.clone(), value.clone())?;
             }
         }
+        if route.action.compress.unwrap_or(self.compress) && !route.action.grpc && decided.gate.is_none() {
+            let Session { downstream_session, downstream_modules_ctx, .. } = session;
+            if let Some(compression) = downstream_modules_ctx.get_mut::<Compression>() {
+                compression.want(downstream_session.req_header(), &route.owner.tenant);
+            }
+        }
         Ok(())
     }
 
@@ -575,8 +725,19 @@ impl ProxyHttp for Proxy {
         let status = written.unwrap_or(if decided.status > 0 { decided.status } else { 499 });
         self.metrics.request(status);
         let route = decided.route.as_ref().map(|route| &route.owner);
+        let passed = Passed {
+            status,
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+            took: decided.started.map(|started| started.elapsed()).unwrap_or_default(),
+        };
         if let Some(owner) = route {
-            owner.count(status);
+            owner.count(&passed);
+            owner.tenant.received.fetch_add(passed.received, Ordering::Relaxed);
+            owner.tenant.sent.fetch_add(passed.sent, Ordering::Relaxed);
+        }
+        if let Some(log) = &self.access_log {
+            tell(log, session, decided, &passed);
         }
         if let Some(error) = error {
             let route = route.map(|owner| format!("{} {}", owner.kind, owner.id)).unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::cors::Cors;
 use crate::extra::Extra;
 use crate::object::{Id, Kind};
 use crate::tenant::Tenant;
+use crate::traffic::{Passed, Traffic};
 
 /// The object a route comes from, with its counters; one for all its routes,
 /// and the same one after an update.
@@ -24,22 +25,23 @@ pub struct Owner {
     pub id: Id,
     /// Whose it is.
     pub tenant: Arc<Tenant>,
-    /// Requests by the first digit of their status.
-    pub requests: [AtomicU64; 5],
+    /// What has gone by; None: nothing yet.
+    traffic: OnceLock<Box<Traffic>>,
     /// Who asks, where that is limited.
     pub(crate) clients: OnceLock<Box<Clients>>,
 }
 
 impl Owner {
     pub fn new(kind: Kind, id: Id, tenant: Arc<Tenant>) -> Self {
-        Self { kind, id, tenant, requests: Default::default(), clients: OnceLock::new() }
+        Self { kind, id, tenant, traffic: OnceLock::new(), clients: OnceLock::new() }
     }
 
-    pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.requests.get(class) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn count(&self, passed: &Passed) {
+        self.traffic.get_or_init(Box::default).count(passed);
+    }
+
+    pub fn traffic(&self) -> Option<&Traffic> {
+        self.traffic.get().map(Box::as_ref)
     }
 }
 
@@ -83,6 +85,11 @@ impl View {
     /// What every cluster serves at its one shared address.
     pub fn shared(secure: bool) -> Self {
         Self { zone: SHARED, listeners: if secure { SECURE } else { CLEAR } }
+    }
+
+    /// What a listener of the default Gateway shows at the shared address.
+    pub fn and_shared(self, secure: bool) -> Self {
+        Self { listeners: self.listeners | Self::shared(secure).listeners, ..self }
     }
 }
 
@@ -215,6 +222,8 @@ pub struct Action {
     pub retry: Option<Box<Retry>>,
     /// Calls, which need HTTP/2 to the backend.
     pub grpc: bool,
+    /// Whether answers are compressed; None: as the gateway is set.
+    pub compress: Option<bool>,
     /// What only annotations ask for.
     pub extra: Option<Arc<Extra>>,
 }

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Certificate;
+use crate::client_auth::Shown;
 use crate::metrics::Counted;
 
 /// Headers and a small body go out in one packet and one TLS record.
@@ -50,6 +51,8 @@ pub struct Tls {
     /// The name in the ClientHello, in lower case.
     pub name: Option<String>,
     pub certificate: Option<Arc<Certificate>>,
+    /// What the client has shown, where it was asked.
+    pub(crate) client: Option<Arc<Shown>>,
 }
 
 #[derive(Debug)]

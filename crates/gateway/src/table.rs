@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use crate::certificate::Certificate;
+use crate::client_auth::{ClientAuth, Guard};
 use crate::object::{Id, Kind};
 use crate::route::{Owner, PathMatch, Request, Route, SHARED, Slots, View, Zone};
 use crate::tenant::Tenant;
@@ -100,6 +101,8 @@ pub struct Host {
     /// Some route takes a wildcard of several labels.
     deep: bool,
     listeners: Slots,
+    /// What clients have to show over TLS, at any path.
+    guard: Option<Arc<Guard>>,
 }
 
 impl Host {
@@ -108,6 +111,10 @@ impl Host {
         for route in routes {
             host.deep |= !route.one_label;
             host.listeners |= route.listeners;
+            // It is settled before a path is known: the oldest route that asks says what.
+            if host.guard.is_none() {
+                host.guard = route.action.extra.as_ref().and_then(|extra| extra.guard.clone());
+            }
             match &route.path {
                 PathMatch::Exact(_) => host.exact.push(route),
                 PathMatch::Prefix(_) => host.prefix.push(route),
@@ -220,6 +227,8 @@ pub struct Entry {
     pub port: u16,
     pub zone: Zone,
     pub listeners: Vec<Listener>,
+    /// What backends are shown that ask for a certificate.
+    pub identity: Option<Arc<Certificate>>,
 }
 
 #[derive(Debug, Clone)]
@@ -229,6 +238,8 @@ pub struct Listener {
     pub hostname: String,
     pub protocol: Protocol,
     pub certificates: Vec<Arc<Certificate>>,
+    /// What clients are asked for.
+    pub client: Option<Arc<ClientAuth>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,15 +318,31 @@ impl Table {
     /// The most specific host that is served decides; a path it doesn't have is
     /// not looked for at a wildcard, which may be another tenant's.
     pub fn find(&self, request: &Request<'_>) -> Found {
-        for (depth, pattern) in patterns(request.host).enumerate() {
-            let Some(host) = self.host(request.view.zone, pattern.as_str()) else { continue };
+        self.find_guarded(request).0
+    }
+
+    /// With what the host asks of its clients.
+    pub fn find_guarded(&self, request: &Request<'_>) -> (Found, Option<Arc<Guard>>) {
+        let Some((host, depth)) = self.decisive(request.view, request.host) else {
+            return (Found::NoHost, None);
+        };
+        let found = host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
+        (found, host.guard.clone())
+    }
+
+    /// What the clients of a host are asked for.
+    pub fn guard(&self, view: View, host: &str) -> Option<Arc<Guard>> {
+        self.decisive(view, host)?.0.guard.clone()
+    }
+
+    /// The most specific host that is served, and how far above the name it is.
+    fn decisive(&self, view: View, name: &str) -> Option<(Arc<Host>, usize)> {
+        patterns(name).enumerate().find_map(|(depth, pattern)| {
+            let host = self.host(view.zone, pattern.as_str())?;
             let depth = if pattern.as_str().is_empty() { 0 } else { depth };
-            if host.listeners & request.view.listeners == 0 || (depth > 1 && !host.deep) {
-                continue;
-            }
-            return host.find(request, depth).map_or(Found::NoRoute, |route| Found::Route(route.clone()));
-        }
-        Found::NoHost
+            let served = host.listeners & view.listeners != 0 && (depth <= 1 || host.deep);
+            served.then_some((host, depth))
+        })
     }
 
     /// The routes of a host, which is not looked for at its wildcards.

@@ -52,6 +52,11 @@ pub struct Tenant {
     bytes: Bucket,
     open: AtomicU32,
     pub(crate) admitted: AtomicU64,
+    /// Bytes of bodies, from clients and to them.
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    /// Answers that are being compressed.
+    pub(crate) compressing: AtomicU32,
     pub(crate) over_rate: AtomicU64,
     pub(crate) over_concurrent: AtomicU64,
 }
@@ -75,6 +80,9 @@ impl Tenant {
             bytes: Bucket::default(),
             open: AtomicU32::new(0),
             admitted: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            compressing: AtomicU32::new(0),
             over_rate: AtomicU64::new(0),
             over_concurrent: AtomicU64::new(0),
         }

@@ -1,14 +1,15 @@
 //! A connection that is handed on to a backend as it is, or without its TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::route::{Route, Target};
+use crate::route::{Owner, Route, Target};
 use crate::tenant;
+use crate::traffic::Passed;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Endpoints that are tried.
@@ -29,14 +30,24 @@ pub(crate) struct Tunnel {
 /// A connection to a backend, and what it takes of its workspace's share.
 pub(crate) struct Opened {
     stream: TcpStream,
+    owner: Arc<Owner>,
+    started: Instant,
     _share: tenant::Admitted,
+}
+
+impl Drop for Opened {
+    /// One request, as long as it was; what went by is not ours to count.
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.owner.count(&Passed { status: 200, received: 0, sent: 0, took });
+    }
 }
 
 /// Connects to an endpoint of a route's backend, if its workspace may have
 /// another connection.
 pub(crate) async fn connect(route: &Arc<Route>) -> Option<Opened> {
     let share = route.owner.tenant.admit().ok()?;
-    route.owner.count(200);
+    let started = Instant::now();
     let Some(Target::Service(backend, _)) = route.action.targets.pick() else { return None };
     let mut tried = Vec::new();
     while tried.len() < ATTEMPTS {
@@ -46,7 +57,7 @@ pub(crate) async fn connect(route: &Arc<Route>) -> Option<Opened> {
         }
         if let Ok(Ok(stream)) = tokio::time::timeout(CONNECT, TcpStream::connect(endpoint)).await {
             let _ = stream.set_nodelay(true);
-            return Some(Opened { stream, _share: share });
+            return Some(Opened { stream, owner: route.owner.clone(), started, _share: share });
         }
         tried.push(endpoint);
     }

@@ -20,6 +20,8 @@ use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora_error::{Error, ErrorType, Result};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -76,6 +78,8 @@ impl Gate {
 pub(crate) struct Connector {
     pub gate: Option<Arc<Gate>>,
     pub tls: Option<Arc<BackendTls>>,
+    /// What is shown where the backend asks.
+    pub identity: Option<Arc<CertifiedKey>>,
     /// Spoken over TLS.
     pub alpn: &'static [u8],
     pub timeout: Duration,
@@ -92,6 +96,11 @@ impl Connect for Connector {
             let Some(tls) = &self.tls else { return Ok::<_, Box<Error>>(Transport::Plain(stream)) };
             let mut config = ClientConfig::clone(&tls.config);
             config.alpn_protocols = vec![self.alpn.to_vec()];
+            if let Some(identity) = &self.identity {
+                config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.clone()));
+                // One that is resumed would be by whoever it was made for.
+                config.resumption = Resumption::disabled();
+            }
             let connector = TlsConnector::from(Arc::new(config));
             let stream = connector.connect(tls.name.clone(), stream).await.map_err(|error| {
                 Error::because(ErrorType::TLSHandshakeFailure, format!("with {address}"), error)

@@ -20,10 +20,21 @@ const DEEPEST: usize = 8;
 const TEN_YEARS: u64 = 315_360_000;
 
 /// Buffers grow as they are needed; the limits of headers are the gateway's own.
-const NEEDLESS: [&str; 15] = [
+const NEEDLESS: [&str; 26] = [
+    "brotli_comp_level",
+    "brotli_min_length",
+    "brotli_types",
     "chunked_transfer_encoding",
     "client_body_buffer_size",
     "client_header_buffer_size",
+    "gzip_buffers",
+    "gzip_comp_level",
+    "gzip_disable",
+    "gzip_http_version",
+    "gzip_min_length",
+    "gzip_proxied",
+    "gzip_types",
+    "gzip_vary",
     "large_client_header_buffers",
     "proxy_buffer_size",
     "proxy_buffering",
@@ -201,6 +212,9 @@ fn translate(directive: &Directive, out: &mut Annotations) -> Result<(), &'stati
         (["client_max_body_size", size], None) => {
             let size = value::size(size).ok_or("write a size, such as 8m")?;
             limits.body = Some(size).filter(|bytes| *bytes > 0);
+        }
+        (["gzip" | "brotli", word], None) => {
+            out.compress = Some(value::flag(word).ok_or("write on or off")?);
         }
         (["proxy_connect_timeout", time], None) => limits.connect = Some(timeout(time)?),
         (["proxy_read_timeout", time], None) => limits.read = Some(timeout(time)?),
@@ -457,6 +471,15 @@ mod tests {
         let out = read("proxy_set_header A b; proxy_set_header C ''; more_set_input_headers 'D: e';");
         assert_eq!(out.notes, [""; 0]);
         assert_eq!((out.request_headers.set.len(), out.request_headers.remove.len()), (2, 1));
+    }
+
+    #[test]
+    fn compression_may_be_written_in_a_snippet() {
+        let out = read("gzip on; gzip_types text/css application/json; gzip_min_length 1000; gzip_vary on;");
+        assert_eq!((out.compress, out.notes.len()), (Some(true), 0));
+        assert_eq!(read("gzip on; brotli off;").compress, Some(false));
+        assert!(read("gzip maybe;").notes[0].contains("write on or off"));
+        assert_eq!(read("").compress, None);
     }
 
     #[test]

@@ -175,11 +175,47 @@ fn source_ranges_that_can_t_be_read_let_nobody_in() {
 
 #[test]
 fn authentication_that_is_not_served_lets_nobody_in() {
-    for annotation in [("auth-type", "digest"), ("auth-tls-secret", "a/ca"), ("auth-tls-verify-client", "on")]
-    {
-        assert!(note(annotation, "nobody is let in").refused.is_some(), "{annotation:?}");
-    }
+    assert!(note(("auth-type", "digest"), "nobody is let in").refused.is_some());
+    // Certificates, and nobody says whose.
+    assert!(read(&[("auth-tls-verify-client", "on")]).refused.is_some());
     assert!(good(&[("auth-tls-verify-client", "off")]).refused.is_none());
+    let secret = ("auth-tls-secret", "a/ca");
+    for bad in
+        [("auth-tls-verify-client", "perhaps"), ("auth-tls-verify-depth", "deep"), ("auth-tls-match-cn", "(")]
+    {
+        let out = read(&[secret, bad]);
+        assert!(out.refused.is_some() && out.guard.is_none() && out.extra.guard.is_some(), "{bad:?}");
+        assert!(out.notes.iter().any(|note| note.contains(bad.0)), "{bad:?}: {:?}", out.notes);
+    }
+}
+
+#[test]
+fn client_certificates_are_asked_for_as_it_is_written() {
+    let secret = ("auth-tls-secret", "a/ca");
+    let plain = good(&[secret]).guard.unwrap();
+    assert_eq!(
+        (plain.secret.as_str(), plain.mode, plain.depth, plain.pass),
+        ("a/ca", Mode::Requests, 1, false)
+    );
+    let check = |word: &str, wanted: Option<Mode>| {
+        let out = good(&[secret, ("auth-tls-verify-client", word)]);
+        assert_eq!(out.guard.map(|guard| guard.mode), wanted, "{word}");
+        assert!(out.extra.guard.is_none());
+    };
+    check("on", Some(Mode::Requests));
+    check("optional", Some(Mode::Optional));
+    check("optional_no_ca", Some(Mode::AnyAuthority));
+    check("off", None);
+    let all = good(&[
+        secret,
+        ("auth-tls-verify-depth", "3"),
+        ("auth-tls-pass-certificate-to-upstream", "true"),
+        ("auth-tls-error-page", "https://a.example/why"),
+        ("auth-tls-match-cn", "CN=(a|b)"),
+    ]);
+    let guard = all.guard.unwrap();
+    assert_eq!((guard.depth, guard.pass), (3, true));
+    assert!(guard.error_page.is_some() && guard.subject.is_some());
 }
 
 #[test]
@@ -199,7 +235,7 @@ fn a_login_names_its_users() {
         &[basic, ("auth-secret", "")][..],
         &[basic, secret, ("auth-secret-type", "other")][..],
         &[basic, secret, ("auth-realm", "a\"b")][..],
-        &[basic, secret, ("auth-tls-secret", "ca")][..],
+        &[basic, secret, ("auth-tls-verify-client", "on")][..],
     ] {
         let out = read(bad);
         assert!(out.refused.is_some() && out.notes.len() == 1, "{bad:?}: {:?}", out.notes);

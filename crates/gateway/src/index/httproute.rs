@@ -143,7 +143,8 @@ fn action(
     context: &mut Context<'_>,
     compiled: &mut Compiled,
 ) -> Result<Action, Problem> {
-    let mut action = Action { grpc: context.kind == Kind::GrpcRoute, ..Action::default() };
+    let mut action =
+        Action { grpc: context.kind == Kind::GrpcRoute, compress: route.compress, ..Action::default() };
     for filter in &rule.filters {
         if let ("RequestMirror", Some(wanted)) = (filter.kind.as_str(), &filter.request_mirror) {
             match service(route, &wanted.backend_ref, context, compiled) {

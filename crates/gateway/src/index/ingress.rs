@@ -7,9 +7,10 @@ use regex::Regex;
 
 use super::service::Services;
 use super::{Compiled, Problem};
-use crate::annotation::{self, Annotations, WantedCheck, WantedLogin};
+use crate::annotation::{self, Annotations, WantedCheck, WantedGuard, WantedLogin};
 use crate::certificate::covers;
 use crate::check::Check;
+use crate::client_auth::{ClientAuth, Guard};
 use crate::extra::{Extra, FixedRedirect};
 use crate::object::{Id, Ingress, IngressPath, PathType, PortRef, ServiceRef, Users};
 use crate::password::{self, Login};
@@ -55,6 +56,20 @@ pub(super) fn compile(
             Err(reason) => drop(annotations.refused.get_or_insert(reason.to_owned())),
         }
     }
+    if let Some(wanted) = annotations.guard.take().filter(|_| !annotations.canary) {
+        match guard(&ingress.id, wanted, &mut compiled, users) {
+            Ok(guard) => {
+                annotations.extra.guard = Some(Arc::new(guard));
+                // Nobody can show anything in clear text.
+                annotations.force_https = true;
+            }
+            Err(reason) => {
+                // Nor is anybody by what others serve of the host.
+                annotations.extra.guard = Some(Arc::default());
+                annotations.refused.get_or_insert(reason.to_owned());
+            }
+        }
+    }
     compiled.notes.extend(std::mem::take(&mut annotations.notes).into_iter().map(Problem));
     let extra = Some(std::mem::take(&mut annotations.extra)).filter(|extra| !extra.is_empty()).map(Arc::new);
     let mut common = Common { ingress, owner, annotations, extra, services, compiled, place: 0 };
@@ -84,6 +99,51 @@ fn check(
     Ok(Check { backend, host, path, method, pass, signin })
 }
 
+/// A Secret of an Ingress' own namespace, named with or without that.
+fn own_secret(ingress: &Id, text: &str) -> Option<Id> {
+    let own = ingress.namespace.as_str();
+    let (namespace, name) = text.split_once('/').unwrap_or((own, text));
+    (namespace == own).then(|| Id::new(namespace, name))
+}
+
+/// What an Ingress wants its clients to show, or why nobody can be let in.
+fn guard(
+    ingress: &Id,
+    wanted: WantedGuard,
+    compiled: &mut Compiled,
+    users: KnownUsers<'_>,
+) -> Result<Guard, &'static str> {
+    const REFUSED: &str = "its annotation auth-tls-secret can't be followed";
+    let deny = |compiled: &mut Compiled, what: String| {
+        compiled.problems.push(Problem(format!("annotation auth-tls-secret: {what}; nobody is let in")));
+        REFUSED
+    };
+    let Some(id) = own_secret(ingress, &wanted.secret) else {
+        return Err(deny(compiled, "name a Secret of the Ingress' own namespace".to_owned()));
+    };
+    let name = &id.name;
+    if !compiled.users.contains(&id) {
+        compiled.users.push(id.clone());
+    }
+    let Some(known) = users(&id) else { return Err("whose certificates are good is not known yet") };
+    let Some(data) = &known.data else {
+        return Err(deny(compiled, format!("make Secret {name}, of at most 128 KiB")));
+    };
+    let text = |key: &str| data.get(key).map(|bytes| std::str::from_utf8(bytes));
+    let auth = match (text("ca.crt"), text("ca.crl").unwrap_or(Ok(""))) {
+        (Some(Ok(authority)), Ok(revoked)) => {
+            ClientAuth::new(&[authority], revoked, wanted.mode, Some(wanted.depth))
+        }
+        _ => None,
+    };
+    let Some(auth) = auth else {
+        let what = format!("Secret {name} has no certificates in ca.crt, or a ca.crl that can't be read");
+        return Err(deny(compiled, what));
+    };
+    let WantedGuard { error_page, pass, subject, .. } = wanted;
+    Ok(Guard { auth: Some(Arc::new(auth)), error_page, pass, subject })
+}
+
 /// The login that an Ingress wants, or why nobody can be let in.
 fn login(
     ingress: &Id,
@@ -96,13 +156,11 @@ fn login(
         compiled.problems.push(Problem(format!("annotation auth-secret: {what}; nobody is let in")));
         REFUSED
     };
-    let own = ingress.namespace.as_str();
-    let (namespace, name) = wanted.secret.split_once('/').unwrap_or((own, wanted.secret.as_str()));
-    if namespace != own {
+    let Some(id) = own_secret(ingress, &wanted.secret) else {
         return Err(deny(compiled, "name a Secret of the Ingress' own namespace".to_owned()));
-    }
-    let id = Id::new(namespace, name);
-    compiled.users = Some(id.clone());
+    };
+    let name = &id.name;
+    compiled.users.push(id.clone());
     // Whether it is there is soon known: nothing to tell.
     let Some(known) = users(&id) else { return Err("who may log in is not known yet") };
     let Some(data) = &known.data else {
@@ -182,10 +240,14 @@ impl Common<'_> {
         let redirect = Some(FixedRedirect { status: 302, location });
         let action = Action {
             to_https: self.to_https(tls),
-            extra: Some(Arc::new(Extra { redirect, ..Extra::default() })),
+            extra: Some(Arc::new(Extra { redirect, guard: self.guard(), ..Extra::default() })),
             ..Action::default()
         };
         self.route(host, PathMatch::Exact("/".to_owned()), action);
+    }
+
+    fn guard(&self) -> Option<Arc<Guard>> {
+        self.extra.as_ref().and_then(|extra| extra.guard.clone())
     }
 
     fn to_https(&self, tls: bool) -> bool {
@@ -214,6 +276,7 @@ impl Common<'_> {
             limits: annotations.limits.clone(),
             cors: annotations.cors.clone().map(Box::new),
             grpc: annotations.grpc,
+            compress: annotations.compress,
             extra: self.extra.clone(),
             ..Action::default()
         };

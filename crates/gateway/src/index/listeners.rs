@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::GROUP;
 use crate::certificate::Certificate;
-use crate::gateway_api::{self, ObjectRef, RouteKind, Selector};
+use crate::client_auth::{ClientAuth, Mode};
+use crate::gateway_api::{self, FrontendValidation, ObjectRef, RouteKind, Selector};
 use crate::object::{Gateway, Id, Kind};
 use crate::route::FIRST_SLOT;
 use crate::table::{self, Protocol};
@@ -39,6 +40,8 @@ pub struct Listener {
     pub kinds: Vec<Kind>,
     pub from: From,
     pub certificates: Vec<Arc<Certificate>>,
+    /// What its clients are asked for.
+    pub client: Option<Arc<ClientAuth>>,
     pub accepted: Result<(), Reason>,
     pub conflicted: Option<Reason>,
     pub resolved: Result<(), Reason>,
@@ -82,30 +85,43 @@ impl Listener {
             hostname: self.hostname.clone(),
             protocol,
             certificates: self.certificates.clone(),
+            client: self.client.clone(),
         })
     }
 }
 
-/// The Secrets that a Gateway's listeners name, right or wrong.
+/// The Secrets that a Gateway names, right or wrong.
 pub(super) fn secrets(gateway: &Gateway) -> BTreeSet<Id> {
-    let references = gateway.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    references.flat_map(|tls| &tls.certificate_refs).map(|reference| secret(gateway, reference)).collect()
+    let listeners = gateway.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let references = listeners.flat_map(|tls| &tls.certificate_refs);
+    references.chain(gateway.spec.client_certificate()).map(|reference| named(gateway, reference)).collect()
 }
 
-fn secret(gateway: &Gateway, reference: &ObjectRef) -> Id {
+/// The ConfigMaps whose authorities its clients are believed by.
+pub(super) fn authorities(gateway: &Gateway) -> BTreeSet<Id> {
+    let references = gateway.spec.validations().flat_map(|validation| &validation.ca_certificate_refs);
+    references.map(|reference| named(gateway, reference)).collect()
+}
+
+pub(super) fn named(gateway: &Gateway, reference: &ObjectRef) -> Id {
     Id::new(reference.namespace.as_ref().unwrap_or(&gateway.id.namespace), &reference.name)
 }
 
 /// Reads a Gateway's listeners. `slots` are the ones of last time: a listener
 /// keeps its slot as long as it keeps its name, so that a route which isn't
 /// placed anew yet is never seen through another listener.
-pub(super) fn read(
+pub(super) fn read<'a>(
     gateway: &Gateway,
     slots: &BTreeMap<String, u8>,
     shown: impl Fn(&ObjectRef, &Id) -> Shown,
+    authority: impl Fn(&ObjectRef, &Id) -> Result<&'a str, Reason>,
 ) -> Vec<Listener> {
-    let mut listeners: Vec<Listener> =
-        gateway.spec.listeners.iter().map(|listener| read_one(gateway, listener, &shown)).collect();
+    let mut listeners: Vec<Listener> = gateway
+        .spec
+        .listeners
+        .iter()
+        .map(|listener| read_one(gateway, listener, &shown, &authority))
+        .collect();
     for reason in conflicts(&listeners) {
         let (place, reason) = reason;
         listeners[place].accepted = Err(reason.clone());
@@ -128,10 +144,11 @@ pub(super) fn read(
     listeners
 }
 
-fn read_one(
+fn read_one<'a>(
     gateway: &Gateway,
     listener: &gateway_api::Listener,
     shown: &impl Fn(&ObjectRef, &Id) -> Shown,
+    authority: &impl Fn(&ObjectRef, &Id) -> Result<&'a str, Reason>,
 ) -> Listener {
     let mode = listener.tls.as_ref().and_then(|tls| tls.mode.as_deref()).unwrap_or("Terminate");
     let protocol = match (listener.protocol.as_str(), mode) {
@@ -166,17 +183,30 @@ fn read_one(
     let mut certificates = Vec::new();
     if matches!(protocol, Ok(Protocol::Https | Protocol::Tls)) {
         let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-        let mut named = false;
+        let mut any = false;
         for reference in references {
-            named = true;
-            match shown(reference, &secret(gateway, reference)) {
+            any = true;
+            match shown(reference, &named(gateway, reference)) {
                 Ok(certificate) => certificates.push(certificate),
                 Err(reason) => resolved = Err(reason),
             }
         }
-        if !named {
+        if !any {
             resolved = Err(Reason::new("InvalidCertificateRef", "tls.certificateRefs names no Secret"));
         }
+    }
+    let mut accepted = protocol.as_ref().map(|_| ()).map_err(Clone::clone);
+    let mut client = None;
+    if let (Ok(Protocol::Https), Some(validation)) = (&protocol, gateway.spec.validation(listener.port)) {
+        let (asked, wrong) = asked(gateway, validation, authority);
+        if let Some(reason) = wrong {
+            resolved = Err(reason);
+        }
+        if asked.is_none() {
+            let message = "no caCertificateRef of tls.frontend can be used";
+            accepted = Err(Reason::new("NoValidCACertificate", message));
+        }
+        client = asked;
     }
     let port = u16::try_from(listener.port).unwrap_or_default();
     let namespaces = allowed.namespaces.unwrap_or_default();
@@ -185,7 +215,7 @@ fn read_one(
         slot: None,
         port,
         hostname: listener.hostname.clone().unwrap_or_default().to_ascii_lowercase(),
-        accepted: protocol.as_ref().map(|_| ()).map_err(Clone::clone),
+        accepted,
         protocol: protocol.ok(),
         kinds,
         from: match (namespaces.from.as_deref(), namespaces.selector) {
@@ -195,9 +225,39 @@ fn read_one(
             _ => From::Nobody,
         },
         certificates,
+        client,
         conflicted: None,
         resolved,
     }
+}
+
+/// What clients are asked for, by those references that can be used, and what is
+/// wrong with the others.
+fn asked<'a>(
+    gateway: &Gateway,
+    validation: &FrontendValidation,
+    authority: &impl Fn(&ObjectRef, &Id) -> Result<&'a str, Reason>,
+) -> (Option<Arc<ClientAuth>>, Option<Reason>) {
+    let (mut texts, mut wrong) = (Vec::new(), None);
+    let mode = match validation.mode.as_deref() {
+        Some("AllowInsecureFallback") => Mode::Insecure,
+        _ => Mode::Connection,
+    };
+    for reference in &validation.ca_certificate_refs {
+        let id = named(gateway, reference);
+        let good = authority(reference, &id).and_then(|text| {
+            let message = || format!("ca.crt of ConfigMap {} holds no certificate", id.name);
+            match ClientAuth::new(&[text], "", mode, None) {
+                Some(_) => Ok(text),
+                None => Err(Reason::new("InvalidCACertificateRef", message())),
+            }
+        });
+        match good {
+            Ok(text) => texts.push(text),
+            Err(reason) => wrong = Some(reason),
+        }
+    }
+    (ClientAuth::new(&texts, "", mode, None).map(Arc::new), wrong)
 }
 
 /// Listeners that can't both be served: neither is.

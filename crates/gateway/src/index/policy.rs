@@ -46,8 +46,11 @@ impl Index {
         }
     }
 
-    /// A ConfigMap changed that policies may name.
+    /// A ConfigMap changed that policies and Gateways may name.
     pub(super) fn place_authority(&mut self, id: &Id) {
+        for gateway in self.authority_gateways.get(id).cloned().unwrap_or_default() {
+            self.place_gateway(&gateway);
+        }
         for policy in self.authority_policies.get(id).cloned().unwrap_or_default() {
             let services: Vec<Id> = self
                 .policy(&policy)

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Index;
 use crate::backend::{Backend, Facts};
 use crate::few::Few;
-use crate::object::{Id, Object, PortRef, ServicePort};
+use crate::object::{self, EndpointSlice, Id, Kind, Object, PortRef, ServicePort};
 use crate::upstream_tls::BackendTls;
 
 /// How the port of a name is spoken to, or every port; an error says why it
@@ -47,31 +48,49 @@ impl State {
         }
     }
 
-    fn endpoints(&self, port: &PortRef) -> Vec<SocketAddr> {
+    /// Those that are ready, of a zone where all say for which zones they are and
+    /// some are for this one; with none ready, those on their way out.
+    fn endpoints(&self, port: &PortRef, zone: Option<&str>) -> Vec<SocketAddr> {
         let Some(wanted) = self.port(port) else { return Vec::new() };
-        let mut endpoints: Vec<SocketAddr> = self
-            .slices
-            .values()
-            .filter_map(|object| match object.as_ref() {
+        let slices = || {
+            let slices = self.slices.values().filter_map(|object| match object.as_ref() {
                 Object::EndpointSlice(slice) => Some(slice),
                 _ => None,
-            })
-            .flat_map(|slice| {
+            });
+            slices.flat_map(|slice| {
                 let ports = slice.ports.iter().filter(|(name, _)| *name == wanted.name);
-                ports.flat_map(|(_, port)| {
-                    slice.addresses.iter().map(|address| SocketAddr::new(*address, *port))
-                })
+                ports.map(move |(_, port)| (slice, *port))
             })
-            .collect();
+        };
+        let all = |slice: &EndpointSlice, port| -> Vec<SocketAddr> {
+            slice.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
+        };
+        let mut endpoints: Vec<SocketAddr> = Vec::new();
+        let hinted = slices().all(|(slice, _)| slice.zones.len() == slice.addresses.len());
+        if let Some(zone) = zone.filter(|_| hinted) {
+            for (slice, port) in slices() {
+                let near = slice.addresses.iter().zip(&slice.zones);
+                let near = near.filter(|(_, zones)| zones.iter().any(|other| other == zone));
+                endpoints.extend(near.map(|(address, _)| SocketAddr::new(*address, port)));
+            }
+        }
+        if endpoints.is_empty() {
+            endpoints = slices().flat_map(|(slice, port)| all(slice, port)).collect();
+        }
+        if endpoints.is_empty() {
+            for (slice, port) in slices() {
+                endpoints.extend(slice.leaving.iter().map(|address| SocketAddr::new(*address, port)));
+            }
+        }
         endpoints.sort_unstable();
         endpoints.dedup();
         endpoints
     }
 
-    fn refresh(&self) {
+    fn refresh(&self, zone: Option<&str>) {
         for (port, (backend, _)) in &self.backends {
             backend.set_facts(self.facts(port));
-            backend.set(self.endpoints(port));
+            backend.set(self.endpoints(port, zone));
         }
     }
 
@@ -81,15 +100,23 @@ impl State {
 }
 
 #[derive(Default)]
-pub(super) struct Services(HashMap<Id, State>);
+pub(super) struct Services {
+    all: HashMap<Id, State>,
+    /// The zone of the gateway's node, where that is known.
+    zone: Option<String>,
+}
 
 impl Services {
+    pub fn new(zone: Option<String>) -> Self {
+        Self { all: HashMap::new(), zone }
+    }
+
     fn change(&mut self, service: &Id, change: impl FnOnce(&mut State)) {
-        let state = self.0.entry(service.clone()).or_default();
+        let state = self.all.entry(service.clone()).or_default();
         change(state);
-        state.refresh();
+        state.refresh(self.zone.as_deref());
         if state.unused() {
-            self.0.remove(service);
+            self.all.remove(service);
         }
     }
 
@@ -112,13 +139,13 @@ impl Services {
 
     /// Whether there is a Service with such a port.
     pub fn has(&self, service: &Id, port: &PortRef) -> bool {
-        self.0.get(service).is_some_and(|state| state.port(port).is_some())
+        self.all.get(service).is_some_and(|state| state.port(port).is_some())
     }
 
     /// The backend for a Service's port, which needn't be there yet. To be
     /// [released](Self::release) once for each call.
     pub fn backend(&mut self, service: &Id, port: &PortRef) -> Arc<Backend> {
-        let entry = self.0.entry(service.clone());
+        let entry = self.all.entry(service.clone());
         let service = entry.key().clone();
         let state = entry.or_default();
         if let Some((backend, uses)) = state.backends.get_mut(port) {
@@ -127,18 +154,18 @@ impl Services {
         }
         let backend = Arc::new(Backend::new(service, port.clone()));
         backend.set_facts(state.facts(port));
-        backend.set(state.endpoints(port));
+        backend.set(state.endpoints(port, self.zone.as_deref()));
         state.backends.insert(port.clone(), (backend.clone(), 1));
         backend
     }
 
     /// The one shared copy of a Service's name.
     pub fn known(&self, service: Id) -> Id {
-        self.0.get_key_value(&service).map_or(service, |(known, _)| known.clone())
+        self.all.get_key_value(&service).map_or(service, |(known, _)| known.clone())
     }
 
     pub fn release(&mut self, service: &Id, port: &PortRef) {
-        let Some(state) = self.0.get_mut(service) else { return };
+        let Some(state) = self.all.get_mut(service) else { return };
         if let Some((_, uses)) = state.backends.get_mut(port) {
             *uses -= 1;
             if *uses == 0 {
@@ -146,12 +173,49 @@ impl Services {
             }
         }
         if state.unused() {
-            self.0.remove(service);
+            self.all.remove(service);
         }
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
+    }
+}
+
+impl Index {
+    pub(super) fn place_service(&mut self, id: &Id, old: Option<&Object>, new: Option<&Object>) {
+        fn service(object: Option<&Object>) -> Option<&object::Service> {
+            match object {
+                Some(Object::Service(service)) => Some(service),
+                _ => None,
+            }
+        }
+        let (old, new) = (service(old), service(new));
+        self.services.set_service(id, new.map(|service| service.ports.clone()));
+        let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
+        for key in routes.unwrap_or_default() {
+            self.touch(key.0, &key.1);
+        }
+        let entrance = |service: &object::Service| service.entrance.clone();
+        let (before, after) = (old.and_then(entrance), new.and_then(entrance));
+        if before == after {
+            return;
+        }
+        for (entrance, add) in [(&before, false), (&after, true)] {
+            let Some(entrance) = entrance else { continue };
+            let all = self.entrances.entry(entrance.gateway.clone()).or_default();
+            if add {
+                all.insert(id.clone(), entrance.clone());
+            } else {
+                all.remove(id);
+            }
+            let gateway = entrance.gateway.clone();
+            if all.is_empty() {
+                self.entrances.remove(&gateway);
+            }
+            self.touch(Kind::Gateway, &gateway);
+            self.publish_entries(&gateway);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{GROUP, GatewayState, Index, Key, Listener, Placed, Reason};
+use crate::gateway_api::FrontendValidation;
 use crate::object::{Gateway, HttpRoute, Id, Kind, Object};
 
 /// The features of the Gateway API, besides its core, that its conformance
@@ -17,6 +18,9 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "GRPCRouteNamedRouteRule",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
@@ -132,10 +136,19 @@ impl Index {
             (Ok(()), None) if addresses.is_empty() => Err(none),
             (Ok(()), None) => Ok(()),
         };
-        let all = [
+        let mut all = vec![
             ("Accepted", accepted.as_ref().map(|()| (word, ""))),
             ("Programmed", programmed.as_ref().map(|()| ("Programmed", ""))),
         ];
+        if let Some(identity) = &state.identity {
+            all.push(("ResolvedRefs", identity.as_ref().map(|_| ("ResolvedRefs", ""))));
+        }
+        let insecure =
+            |validation: &FrontendValidation| validation.mode.as_deref() == Some("AllowInsecureFallback");
+        if gateway.spec.validations().any(insecure) {
+            let message = "clients are let in whatever certificate they show, or none";
+            all.push(("InsecureFrontendValidationMode", Ok(("ConfigurationChanged", message))));
+        }
         let listeners: Vec<_> = state
             .listeners
             .iter()

@@ -1,5 +1,6 @@
 //! Objects in YAML in, requests in, what they are answered with out.
 
+mod endpoints;
 mod gateways;
 mod httproute;
 mod ingress;
@@ -12,8 +13,8 @@ use crate::certificate::tests::pair;
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
-use crate::object::Secret;
-use crate::route::{Redirect, Request, Target, View};
+use crate::object::{self, Secret};
+use crate::route::{Redirect, Request, Route, Target, View};
 use crate::table::Found;
 
 pub(crate) struct World {

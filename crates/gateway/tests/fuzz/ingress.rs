@@ -212,6 +212,8 @@ fn other(rng: &mut StdRng, pairs: &[(Vec<u8>, Vec<u8>)]) -> Object {
             service: format!("s{}", rng.random_range(0..4)),
             ports: vec![(word(rng, &["http", "", "web"]), rng.random())],
             addresses: vec![[10, 0, 0, rng.random()].into()],
+            zones: Vec::new(),
+            leaving: Vec::new(),
         }),
         _ => {
             let id = Id::new(namespace, format!("t{}", rng.random_range(0..3)));

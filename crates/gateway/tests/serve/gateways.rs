@@ -14,12 +14,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::world::{Backend, World, full, text};
 
-fn apply<K: serde::de::DeserializeOwned + Into<Object>>(world: &mut World, object: Value) {
+pub fn apply<K: serde::de::DeserializeOwned + Into<Object>>(world: &mut World, object: Value) {
     world.index.apply(serde_json::from_value::<K>(object).unwrap().into());
 }
 
 /// A Gateway `gw` with one listener, its port open.
-async fn gateway(world: &mut World, listener: Value) -> Listener {
+pub async fn gateway(world: &mut World, listener: Value) -> Listener {
+    gateway_with(world, listener, Value::Null).await
+}
+
+/// With what holds for all its TLS.
+pub async fn gateway_with(world: &mut World, listener: Value, tls: Value) -> Listener {
     let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = bound.local_addr().unwrap().port();
     apply::<GatewayClass>(
@@ -30,7 +35,7 @@ async fn gateway(world: &mut World, listener: Value) -> Listener {
         world,
         json!({
             "metadata": { "name": "gw", "namespace": "a" },
-            "spec": { "gatewayClassName": "atoll", "listeners": [listener] },
+            "spec": { "gatewayClassName": "atoll", "listeners": [listener], "tls": tls },
         }),
     );
     apply::<k8s_openapi::api::core::v1::Service>(
@@ -47,12 +52,12 @@ async fn gateway(world: &mut World, listener: Value) -> Listener {
     world.server.listen(bound, None).unwrap()
 }
 
-fn http_route(world: &mut World, hosts: &[&str], rule: &Value) {
+pub fn http_route(world: &mut World, hosts: &[&str], rule: &Value) {
     let spec = json!({ "parentRefs": [{ "name": "gw" }], "hostnames": hosts, "rules": [rule] });
     apply::<HTTPRoute>(world, json!({ "metadata": { "name": "r", "namespace": "a" }, "spec": spec }));
 }
 
-fn to(service: &str) -> Value {
+pub fn to(service: &str) -> Value {
     json!([{ "name": service, "port": 80 }])
 }
 

@@ -4,8 +4,11 @@
 
 mod annotations;
 mod balancers;
+mod client_certificates;
+mod compression;
 mod gateways;
 mod limits;
+mod telling;
 mod world;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::StreamExt;
 use gateway::index::{Index, Scope};
-use gateway::listen::{Listener, Server};
+use gateway::listen::{Listener, Options, Server};
 use gateway::metrics::Metrics;
 use gateway::object::{
     EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Protocol,
@@ -67,6 +67,23 @@ impl Backend {
         Self::serve(name, Some(Arc::new(config).into())).await
     }
 
+    /// Over TLS with a certificate of an authority, to clients that show one of it.
+    pub async fn start_asking(name: &'static str, authority: &Authority) -> Self {
+        let (chain, key) = authority.issue(&[name], rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(authority.roots()),
+            provider.clone(),
+        );
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain, key)
+            .unwrap();
+        Self::serve(name, Some(Arc::new(config).into())).await
+    }
+
     async fn serve(name: &'static str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -121,10 +138,14 @@ async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Resp
         response.headers_mut().insert("connection", "upgrade".parse().unwrap());
         return response;
     }
-    match request.uri().path() {
+    let path = request.uri().path().to_owned();
+    if let Some(kind) = path.strip_prefix("/text") {
+        return texts(kind, request);
+    }
+    match path.as_str() {
         "/echo" => {
             let frames = request.into_body().into_data_stream().map(|data| Ok(Frame::data(data.unwrap())));
-            Response::new(BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames)))))
+            Response::new(stream(frames))
         }
         "/every-third" if turn % 3 != 2 => {
             let mut response = Response::new(full("not now"));
@@ -160,6 +181,52 @@ async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Resp
     }
 }
 
+/// Lines that are long enough to be compressed.
+pub fn long() -> String {
+    (0..400).map(|line| format!("line {line} of a text that says little\n")).collect()
+}
+
+/// Answers that differ in what may be done to them.
+fn texts(kind: &str, request: Request<Incoming>) -> Response<Body> {
+    let parts = |parts: Vec<&'static str>| {
+        let mut all: Vec<Bytes> = long().into_bytes().chunks(1000).map(Bytes::copy_from_slice).collect();
+        all.extend(parts.into_iter().map(Bytes::from));
+        stream(futures::stream::iter(all.into_iter().map(|part| Ok(Frame::data(part)))))
+    };
+    let mut response = match kind {
+        "-unknown-length" => Response::new(parts(Vec::new())),
+        "-last-part-empty" => Response::new(parts(vec![""])),
+        "-short" => Response::new(full("short")),
+        "-echo" => {
+            let frames = request.into_body().into_data_stream().map(|data| Ok(Frame::data(data.unwrap())));
+            Response::new(stream(frames))
+        }
+        _ => Response::new(full(long())),
+    };
+    let plain = match kind {
+        "-events" => "text/event-stream",
+        "-image" => "image/png",
+        _ => "text/plain; charset=utf-8",
+    };
+    let mut set =
+        |name: &'static str, value: &str| response.headers_mut().insert(name, value.parse().unwrap());
+    set("content-type", plain);
+    set("etag", "\"a\"");
+    match kind {
+        "-no-transform" => drop(set("cache-control", "no-transform")),
+        "-part" => drop(set("content-range", "bytes 0-1/2")),
+        _ => {}
+    }
+    response
+}
+
+/// A body that comes in parts.
+pub fn stream(
+    frames: impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Sync + 'static,
+) -> Body {
+    BodyExt::boxed(SyncBody(StreamBody::new(Box::pin(frames))))
+}
+
 /// `boxed` wants `Sync`, which a body that one task reads has no need of.
 struct SyncBody<B>(B);
 impl<B> SyncBody<B> {}
@@ -173,6 +240,9 @@ impl<B: hyper::body::Body + Unpin> hyper::body::Body for SyncBody<B> {
         std::pin::Pin::new(&mut self.0).poll_frame(cx)
     }
 }
+
+/// A chain and its key.
+pub type Identity = (Vec<CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
 
 /// An authority that tests trust.
 pub struct Authority {
@@ -200,15 +270,55 @@ impl Authority {
         })
     }
 
-    pub fn client(&self, alpn: &str) -> rustls::ClientConfig {
+    pub fn roots(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
+        roots
+    }
+
+    /// The authority's own certificate.
+    pub fn pem(&self) -> String {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.root);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
+    pub fn issue(&self, names: &[&str], purpose: rcgen::ExtendedKeyUsagePurpose) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, names[0].clone());
+        params.extended_key_usages = vec![purpose];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        (vec![certificate], rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// What a client shows.
+    pub fn identity(&self, name: &str) -> Identity {
+        self.issue(&[name], rcgen::ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    pub fn client(&self, alpn: &str) -> rustls::ClientConfig {
+        self.client_as(alpn, None)
+    }
+
+    /// A client that shows a certificate where it is asked.
+    pub fn client_as(&self, alpn: &str, identity: Option<&Identity>) -> rustls::ClientConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(self.roots());
+        let mut config = match identity {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => {
+                // Whatever the server would rather see.
+                let provider = rustls::crypto::ring::default_provider();
+                let key = provider.key_provider.load_private_key(key.clone_key()).unwrap();
+                let key = rustls::sign::CertifiedKey::new(chain.clone(), key);
+                config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+            }
+        };
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         config
     }
@@ -235,7 +345,13 @@ impl World {
     pub async fn with(scope: Scope, balancers: &[&str]) -> Self {
         let (table, metrics) = (Arc::new(Table::default()), Arc::new(Metrics::default()));
         let balancers = balancers.iter().map(|network| network.parse().unwrap()).collect();
-        let server = Server::behind(table.clone(), metrics.clone(), 443, balancers).unwrap();
+        Self::serving(scope, Options { https_port: 443, balancers, ..Options::default() }, table, metrics)
+            .await
+    }
+
+    /// With all that can be chosen.
+    pub async fn serving(scope: Scope, options: Options, table: Arc<Table>, metrics: Arc<Metrics>) -> Self {
+        let server = Server::with(table.clone(), metrics.clone(), options).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0");
         let http = Some(server.listen(bind().await.unwrap(), Some(false)).unwrap());
         let https = Some(server.listen(bind().await.unwrap(), Some(true)).unwrap());
@@ -332,6 +448,8 @@ impl World {
                     service: service.to_owned(),
                     ports: vec![(String::new(), endpoint.port())],
                     addresses: vec![IpAddr::from([127, 0, 0, 1])],
+                    zones: Vec::new(),
+                    leaving: Vec::new(),
                 })),
                 None => self.index.delete(gateway::object::Kind::EndpointSlice, &Id::new(namespace, name)),
             }

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::httproute::{GATEWAY, route, world};
 use super::{World, ingress};
+use crate::certificate::tests::pair;
 use crate::entrance::Desired;
-use crate::object::{Id, Kind};
+use crate::object::{self, Id, Kind, Object};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -341,4 +342,65 @@ fn a_policy_holds_for_its_service_and_the_older_of_two_wins() {
     world.index.delete(Kind::BackendTlsPolicy, &Id::new("a", "early"));
     world.index.delete(Kind::BackendTlsPolicy, &Id::new("a", "late"));
     assert!(facts(&world).refused.is_none() && facts(&world).tls.is_none());
+}
+
+/// What the conformance suite's Gateways with client certificates are told.
+#[test]
+fn a_gateway_is_told_which_authority_it_can_t_believe() {
+    let refer = |kind: &str, name: &str| {
+        format!("validation: {{caCertificateRefs: [{{group: '', kind: {kind}, name: {name}}}]}}")
+    };
+    let listener = |name: &str, port: u16| {
+        format!("{{name: {name}, port: {port}, protocol: HTTPS, tls: {{certificateRefs: [{{name: cert}}]}}}}")
+    };
+    let gateway = |mode: &str| {
+        format!(
+            "---\nkind: GatewayClass\nmetadata: {{name: atoll}}\nspec: {{controllerName: atoll.dev/gateway}}\n---\nkind: Gateway\nmetadata: {{name: gw, namespace: a}}\nspec:\n  gatewayClassName: atoll\n  tls:\n    backend: {{clientCertificateRef: {{name: identity}}}}\n    frontend:\n      default: {{validation: {{mode: {mode}, caCertificateRefs: [{{group: '', kind: ConfigMap, name: good}}]}}}}\n      perPort:\n      - {{port: 7443, tls: {{{}}}}}\n      - {{port: 8443, tls: {{{}}}}}\n      - {{port: 6443, tls: {{validation: {{caCertificateRefs: [{{group: '', kind: ConfigMap, name: good, namespace: b}}]}}}}}}\n  listeners: [{}, {}, {}, {}]\n",
+            refer("ConfigMap", "missing"),
+            refer("Service", "web"),
+            listener("https", 443),
+            listener("unresolved", 7443),
+            listener("kind", 8443),
+            listener("grant", 6443),
+        )
+    };
+    let mut world = World::new(&gateway("AllowValidOnly"));
+    world.secret("a", "cert", &["own.example"]);
+    let (authority, _) = pair(&["authority"]);
+    let authority = String::from_utf8(authority).unwrap();
+    for namespace in ["a", "b"] {
+        let id = Id::new(namespace, "good");
+        world.index.apply(Object::ConfigMap(object::ConfigMap { id, authority: Some(authority.clone()) }));
+    }
+    let conditions = |of: &Value, kind: &str| {
+        let all = of["conditions"].as_array().unwrap().iter().find(|other| other["type"] == kind);
+        all.map_or("none".to_owned(), |found| {
+            format!("{} {}", found["status"].as_str().unwrap(), found["reason"].as_str().unwrap())
+        })
+    };
+    let status = world.status(Kind::Gateway, "a", "gw");
+    let told: Vec<String> = status["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|listener| {
+            format!("{}, {}", conditions(listener, "ResolvedRefs"), conditions(listener, "Accepted"))
+        })
+        .collect();
+    let wanted = [
+        "True ResolvedRefs, True Accepted",
+        "False InvalidCACertificateRef, False NoValidCACertificate",
+        "False InvalidCACertificateKind, False NoValidCACertificate",
+        "False RefNotPermitted, False NoValidCACertificate",
+    ];
+    assert_eq!(told, wanted);
+    assert_eq!(conditions(&status, "ResolvedRefs"), "False InvalidClientCertificateRef");
+    assert_eq!(conditions(&status, "InsecureFrontendValidationMode"), "none");
+    world.secret("a", "identity", &["gateway.example"]);
+    world.apply("kind: ReferenceGrant\nmetadata: {name: g, namespace: b}\nspec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: a}], to: [{group: '', kind: ConfigMap}]}\n");
+    world.apply(&gateway("AllowInsecureFallback"));
+    let status = world.status(Kind::Gateway, "a", "gw");
+    assert_eq!(conditions(&status, "ResolvedRefs"), "True ResolvedRefs");
+    assert_eq!(conditions(&status, "InsecureFrontendValidationMode"), "True ConfigurationChanged");
+    assert_eq!(conditions(&status["listeners"][3], "ResolvedRefs"), "True ResolvedRefs");
 }
