@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::few::Few;
 use crate::gateway_api;
 pub use crate::id::Id;
+use crate::pem::Pem;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -77,6 +78,11 @@ impl Kind {
         }
     }
 
+    /// Those by which something is found, once what they name is there.
+    pub fn refers(self) -> bool {
+        matches!(self, Self::Ingress | Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute)
+    }
+
     /// Whether the kind may be missing from a cluster altogether.
     pub fn optional(self) -> bool {
         matches!(
@@ -98,6 +104,8 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What is large and rare in one is in a box: each object takes as much as the
+/// largest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Object {
     Ingress(Ingress),
@@ -172,7 +180,7 @@ pub struct Ingress {
     pub class: Option<String>,
     /// The `nginx.ingress.kubernetes.io/` ones, without that prefix.
     pub annotations: Few<String, String>,
-    pub default_backend: Option<ServiceRef>,
+    pub default_backend: Option<Box<ServiceRef>>,
     pub rules: Vec<IngressRule>,
     pub tls: Vec<IngressTls>,
 }
@@ -223,7 +231,7 @@ pub struct HttpRoute {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
-    pub spec: gateway_api::HTTPRouteSpec,
+    pub spec: Box<gateway_api::HTTPRouteSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -231,7 +239,7 @@ pub struct Gateway {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
-    pub spec: gateway_api::GatewaySpec,
+    pub spec: Box<gateway_api::GatewaySpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,7 +254,7 @@ pub struct GatewayClass {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceGrant {
     pub id: Id,
-    pub spec: gateway_api::ReferenceGrantSpec,
+    pub spec: Box<gateway_api::ReferenceGrantSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -254,7 +262,7 @@ pub struct BackendTlsPolicy {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
-    pub spec: gateway_api::BackendTLSPolicySpec,
+    pub spec: Box<gateway_api::BackendTLSPolicySpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -277,7 +285,7 @@ pub struct Service {
     pub id: Id,
     pub ports: Vec<ServicePort>,
     /// For a Gateway's own Service: the Gateway, and where it is reached.
-    pub entrance: Option<Entrance>,
+    pub entrance: Option<Box<Entrance>>,
 }
 
 /// What the Service that leads to a Gateway says of it.
@@ -323,37 +331,8 @@ pub struct EndpointSlice {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Secret {
     pub id: Id,
-    #[serde(with = "text")]
-    pub certificate: Vec<u8>,
-    #[serde(with = "text")]
-    pub key: Vec<u8>,
-}
-
-/// PEM as the text it is, a quarter of what a list of its bytes takes. Lists, too,
-/// are read: earlier snapshots have them.
-mod text {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Read {
-        Text(String),
-        Bytes(Vec<u8>),
-    }
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => text.serialize(serializer),
-            Err(_) => bytes.serialize(serializer),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        Read::deserialize(deserializer).map(|read| match read {
-            Read::Text(text) => text.into_bytes(),
-            Read::Bytes(bytes) => bytes,
-        })
-    }
+    pub certificate: Pem,
+    pub key: Pem,
 }
 
 impl fmt::Debug for Secret {
@@ -454,7 +433,7 @@ impl From<networking::Ingress> for Object {
             created,
             class,
             annotations,
-            default_backend: spec.default_backend.and_then(service_ref),
+            default_backend: spec.default_backend.and_then(service_ref).map(Box::new),
             rules: rules.collect(),
             tls: tls.collect(),
         })
@@ -467,7 +446,7 @@ impl From<gateway_api::HTTPRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
-            spec: route.spec,
+            spec: Box::new(route.spec),
         })
     }
 }
@@ -478,7 +457,7 @@ impl From<gateway_api::GRPCRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
-            spec: route.spec.into(),
+            spec: Box::new(route.spec.into()),
         })
     }
 }
@@ -489,14 +468,14 @@ impl From<gateway_api::TLSRoute> for Object {
             id: Id::of(&route.metadata),
             created: created(&route.metadata),
             generation: generation(&route.metadata),
-            spec: route.spec.into(),
+            spec: Box::new(route.spec.into()),
         })
     }
 }
 
 impl From<gateway_api::ReferenceGrant> for Object {
     fn from(grant: gateway_api::ReferenceGrant) -> Self {
-        Self::ReferenceGrant(ReferenceGrant { id: Id::of(&grant.metadata), spec: grant.spec })
+        Self::ReferenceGrant(ReferenceGrant { id: Id::of(&grant.metadata), spec: Box::new(grant.spec) })
     }
 }
 
@@ -506,7 +485,7 @@ impl From<gateway_api::BackendTLSPolicy> for Object {
             id: Id::of(&policy.metadata),
             created: created(&policy.metadata),
             generation: generation(&policy.metadata),
-            spec: policy.spec,
+            spec: Box::new(policy.spec),
         })
     }
 }
@@ -533,7 +512,7 @@ impl From<gateway_api::Gateway> for Object {
             id: Id::of(&gateway.metadata),
             created: created(&gateway.metadata),
             generation: generation(&gateway.metadata),
-            spec: gateway.spec,
+            spec: Box::new(gateway.spec),
         })
     }
 }
@@ -551,7 +530,7 @@ impl From<gateway_api::GatewayClass> for Object {
 
 impl From<core::Service> for Object {
     fn from(service: core::Service) -> Self {
-        let entrance = entrance(&service);
+        let entrance = entrance(&service).map(Box::new);
         let spec = service.spec.unwrap_or_default();
         // An ExternalName is a name anywhere in the world: never a backend.
         let external = spec.type_.as_deref() == Some("ExternalName");
@@ -635,8 +614,8 @@ impl From<core::Secret> for Object {
         let mut take = |key| data.remove(key).map(|bytes| bytes.0).unwrap_or_default();
         Self::Secret(Secret {
             id: Id::of(&secret.metadata),
-            certificate: take("tls.crt"),
-            key: take("tls.key"),
+            certificate: take("tls.crt").into(),
+            key: take("tls.key").into(),
         })
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn secrets(gateway: &Gateway) -> BTreeSet<Id> {
 }
 
 fn secret(gateway: &Gateway, reference: &ObjectRef) -> Id {
-    Id::new(reference.namespace.as_ref().unwrap_or(&gateway.id.namespace), &reference.name)
+    Id::new(reference.namespace.as_deref().unwrap_or(&gateway.id.namespace), &reference.name)
 }
 
 /// Reads a Gateway's listeners. `slots` are the ones of last time: a listener
