@@ -80,6 +80,8 @@ enum Role {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
+    // Huge pages that are hardly begun would be most of what a small role weighs.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .json()

@@ -1,79 +1,109 @@
 //! What the index and the table weigh with many routes, each with a certificate
-//! of its own: `cargo run --release -p gateway --example memory -- 20000`
+//! of its own, read as an API server sends them and held by the allocator of the
+//! shipped program: `cargo run --release -p gateway --example memory -- 20000`
 
 use std::error::Error;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway::index::{Index, Scope};
-use gateway::object::{
-    EndpointSlice, Id, Ingress, IngressPath, IngressRule, IngressTls, Object, PathType, PortRef, Protocol,
-    Secret, Service, ServicePort, ServiceRef,
-};
+use gateway::lean::{Lean, Parts};
+use gateway::object::Object;
 use gateway::table::Table;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::Resource;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Whose certificate is the second in every chain.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
+    nix::sys::prctl::set_thp_disable(true)?;
     let count: usize = std::env::args().nth(1).ok_or("how many routes?")?.parse()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    let pem = params.self_signed(&key)?.pem();
+    let authority = Authority { issuer: Issuer::new(params, key), pem };
+
     let before = resident()?;
     let table = Arc::new(Table::default());
     let mut index = Index::new(Scope::default(), table.clone());
-    let mut applying = std::time::Duration::ZERO;
+    let mut applying = Duration::ZERO;
     for number in 0..count {
-        let all = app(number)?;
+        let all = app(number, &authority)?;
         let started = Instant::now();
         all.into_iter().for_each(|object| index.apply(object));
         applying += started.elapsed();
     }
-    let after = resident()?;
+    let more = resident()? - before;
     let (hosts, certificates) = (table.hosts.len(), table.certificates.len());
     println!(
-        "{hosts} hosts, {certificates} certificates: {} MiB more, applied in {applying:.1?}",
-        (after - before) >> 10
+        "{hosts} hosts, {certificates} certificates: {} MiB more, {} bytes each, applied in {applying:.1?}",
+        more >> 10,
+        (more << 10) / count.max(1),
     );
     Ok(())
 }
 
-fn app(number: usize) -> Result<[Object; 4], Box<dyn Error>> {
+/// As it is watched.
+fn read<K: Parts + Resource + Into<Object>>(object: &Value) -> Result<Object, Box<dyn Error>> {
+    Ok(serde_json::from_str::<Lean<K>>(&object.to_string())?.object)
+}
+
+fn app(number: usize, authority: &Authority) -> Result<[Object; 4], Box<dyn Error>> {
     let name = format!("app-{number}");
     let host = format!("{name}.atollapps.localhost");
-    let id = Id::new(format!("ns-{}", number / 10), &name);
-    let made = rcgen::generate_simple_self_signed([host.clone()])?;
+    let meta = |name: &str| {
+        json!({
+            "name": name,
+            "namespace": format!("ns-{}", number / 10),
+            "uid": format!("00000000-0000-4000-8000-{number:0>12}"),
+            "resourceVersion": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app": name, "kubernetes.io/service-name": name},
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "32m"},
+        })
+    };
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new([host.clone()])?.signed_by(&key, &authority.issuer)?;
+    let chain = ByteString((leaf.pem() + &authority.pem).into_bytes());
+    let backend = json!({"service": {"name": name, "port": {"number": 80}}});
+    let secret = format!("{name}-tls");
     Ok([
-        Object::Ingress(Ingress {
-            id: id.clone(),
-            created: 0,
-            class: None,
-            annotations: [("proxy-body-size".to_owned(), "32m".to_owned())].into(),
-            default_backend: None,
-            rules: vec![IngressRule {
-                host: host.clone(),
-                paths: vec![IngressPath {
-                    path: "/".to_owned(),
-                    path_type: PathType::Prefix,
-                    backend: Some(ServiceRef { name: name.clone(), port: PortRef::Number(80) }),
-                }],
-            }],
-            tls: vec![IngressTls { hosts: vec![host], secret: Some(name.clone()) }],
-        }),
-        Object::Service(Service {
-            id: id.clone(),
-            ports: vec![ServicePort { name: "http".to_owned(), number: 80, protocol: Protocol::Http1 }],
-            entrance: None,
-        }),
-        Object::EndpointSlice(EndpointSlice {
-            id: id.clone(),
-            service: name,
-            ports: vec![("http".to_owned(), 8080)],
-            addresses: vec![IpAddr::from([10, 0, 0, 1])],
-            zones: Vec::new(),
-            leaving: Vec::new(),
-        }),
-        Object::Secret(Secret {
-            id,
-            certificate: made.cert.pem().into_bytes(),
-            key: made.signing_key.serialize_pem().into_bytes(),
-        }),
+        read::<Ingress>(&json!({
+            "metadata": meta(&name),
+            "spec": {
+                "ingressClassName": "nginx",
+                "rules": [{"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
+                "tls": [{"hosts": [host], "secretName": secret}],
+            },
+        }))?,
+        read::<Service>(&json!({
+            "metadata": meta(&name),
+            "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
+        }))?,
+        read::<EndpointSlice>(&json!({
+            "metadata": meta(&format!("{name}-x7f2k")),
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
+        }))?,
+        read::<Secret>(&json!({
+            "metadata": meta(&secret),
+            "type": "kubernetes.io/tls",
+            "data": {"tls.crt": chain, "tls.key": ByteString(key.serialize_pem().into_bytes())},
+        }))?,
     ])
 }
 

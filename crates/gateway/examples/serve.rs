@@ -15,8 +15,13 @@ use gateway::object::{
 use gateway::table::Table;
 use tokio::net::TcpListener;
 
+/// As the shipped program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    nix::sys::prctl::set_thp_disable(true)?;
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [http, https, host, upstream, certificate, key] = words.as_slice() else {
         return Err("serve HTTP HTTPS HOST UPSTREAM CERTIFICATE KEY".into());
@@ -29,8 +34,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let id = || Id::new("bench", "app");
     index.apply(Object::Secret(Secret {
         id: default,
-        certificate: std::fs::read(certificate)?,
-        key: std::fs::read(key)?,
+        certificate: std::fs::read(certificate)?.into(),
+        key: std::fs::read(key)?.into(),
     }));
     index.apply(Object::Ingress(Ingress {
         id: id(),

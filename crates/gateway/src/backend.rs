@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 
@@ -33,13 +33,25 @@ pub struct Facts {
     pub refused: Option<String>,
 }
 
+impl Facts {
+    /// Those of nearly all backends are kept once.
+    fn shared(self) -> Arc<Self> {
+        static PLAIN: LazyLock<[Arc<Facts>; 2]> =
+            LazyLock::new(|| [false, true].map(|exists| Arc::new(Facts { exists, ..Facts::default() })));
+        match PLAIN.iter().find(|plain| ***plain == self) {
+            Some(plain) => plain.clone(),
+            None => Arc::new(self),
+        }
+    }
+}
+
 impl Backend {
     pub fn new(service: Id, port: PortRef) -> Self {
         Self {
             service,
             port,
             endpoints: ArcSwap::default(),
-            facts: ArcSwap::default(),
+            facts: ArcSwap::new(Facts::default().shared()),
             turn: AtomicUsize::new(0),
         }
     }
@@ -50,7 +62,7 @@ impl Backend {
 
     pub fn set_facts(&self, facts: Facts) {
         if **self.facts.load() != facts {
-            self.facts.store(Arc::new(facts));
+            self.facts.store(facts.shared());
         }
     }
 

@@ -1,6 +1,6 @@
 //! A certificate with its key, made from the two PEM texts of a Secret.
 //!
-//! What rustls signs with is several times the size of the texts, and most
+//! What rustls signs with is several times the size of those, and most
 //! certificates are not asked for in a while: it is made when a client wants to
 //! see one, and kept for those that were wanted last.
 
@@ -11,8 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -65,13 +63,11 @@ impl Certificate {
 /// Reads a Secret's texts.
 fn pair(secret: &Object) -> Result<CertifiedKey, CertificateError> {
     let Object::Secret(secret) = secret else { return Err(CertificateError::NoCertificate) };
-    let chain = CertificateDer::pem_slice_iter(&secret.certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| CertificateError::BadCertificate)?;
+    let chain = secret.certificate.certificates().map_err(|_| CertificateError::BadCertificate)?;
     if chain.is_empty() {
         return Err(CertificateError::NoCertificate);
     }
-    let key = PrivateKeyDer::from_pem_slice(&secret.key).map_err(|_| CertificateError::NoKey)?;
+    let key = secret.key.key().map_err(|_| CertificateError::NoKey)?;
     let key = ring::sign::any_supported_type(&key).map_err(|_| CertificateError::BadKey)?;
     Ok(CertifiedKey::new(chain, key))
 }
@@ -135,7 +131,7 @@ pub(crate) mod tests {
     use crate::object::{Id, Secret};
 
     fn parse(certificate: &[u8], key: &[u8]) -> Result<Certificate, CertificateError> {
-        let (certificate, key) = (certificate.to_vec(), key.to_vec());
+        let (certificate, key) = (certificate.to_vec().into(), key.to_vec().into());
         Certificate::new(Arc::new(Object::Secret(Secret { id: Id::new("a", "b"), certificate, key })))
     }
 

@@ -1,9 +1,10 @@
 //! An object's namespace and name. The index mentions each in a dozen places, so
 //! a copy is a pointer.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,23 +13,50 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(Arc<Names>);
 
-#[derive(PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Names {
-    pub namespace: String,
+    /// One copy for all that is in it.
+    #[serde(serialize_with = "text")]
+    pub namespace: Arc<str>,
     pub name: String,
 }
 
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
 impl Id {
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        let (mut namespace, mut name) = (namespace.into(), name.into());
-        namespace.shrink_to_fit();
+    pub fn new(namespace: impl AsRef<str>, name: impl Into<String>) -> Self {
+        let mut name = name.into();
         name.shrink_to_fit();
-        Self(Arc::new(Names { namespace, name }))
+        Self(Arc::new(Names { namespace: shared(namespace.as_ref()), name }))
     }
 
     pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
+}
+
+/// The one copy of a namespace's name.
+fn shared(namespace: &str) -> Arc<str> {
+    #[derive(Default)]
+    struct Known {
+        all: HashSet<Arc<str>>,
+        /// At this length those that nobody else holds any more are let go.
+        full: usize,
+    }
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.all.get(namespace) {
+        return found.clone();
+    }
+    if known.all.len() >= known.full {
+        known.all.retain(|name| Arc::strong_count(name) > 1);
+        known.full = known.all.len() * 2 + 64;
+    }
+    let name: Arc<str> = namespace.into();
+    known.all.insert(name.clone());
+    name
 }
 
 impl Deref for Id {
@@ -59,6 +87,11 @@ impl Serialize for Id {
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Names::deserialize(deserializer).map(|names| Self(Arc::new(names)))
+        #[derive(Deserialize)]
+        struct Read {
+            namespace: String,
+            name: String,
+        }
+        Read::deserialize(deserializer).map(|read| Self::new(read.namespace, read.name))
     }
 }

@@ -12,6 +12,7 @@ mod httproute;
 mod ingress;
 mod listeners;
 mod namespace;
+mod objects;
 mod place;
 mod policy;
 mod service;
@@ -31,6 +32,7 @@ use attach::Seen;
 use gateway::GatewayState;
 use host::{HostState, SecretState};
 pub use listeners::{Listener, Reason};
+use objects::Objects;
 use place::{Compiled, Placed};
 use service::Services;
 pub use status::{Patch, SUPPORTED_FEATURES};
@@ -77,7 +79,7 @@ type Key = (Kind, Id);
 pub struct Index {
     scope: Scope,
     table: Arc<Table>,
-    objects: HashMap<Key, Arc<Object>>,
+    objects: Objects,
     /// By namespace first, so that one namespace's are found.
     placed: BTreeMap<(Id, Kind), Box<Placed>>,
     hosts: HashMap<HostKey, HostState>,
@@ -115,7 +117,7 @@ impl Index {
         Self {
             scope,
             table,
-            objects: HashMap::new(),
+            objects: Objects::default(),
             placed: BTreeMap::new(),
             hosts: HashMap::new(),
             secrets: HashMap::new(),
@@ -151,7 +153,7 @@ impl Index {
     }
 
     pub fn objects(&self) -> Vec<Arc<Object>> {
-        self.objects.values().cloned().collect()
+        self.objects.iter().cloned().collect()
     }
 
     /// What is wrong with an Ingress or a route.
@@ -168,9 +170,9 @@ impl Index {
     pub fn retain(&mut self, kind: Kind, listed: &HashSet<Id>) {
         let gone: Vec<Id> = self
             .objects
-            .keys()
-            .filter(|(of, id)| *of == kind && !listed.contains(id))
-            .map(|(_, id)| id.clone())
+            .iter()
+            .filter(|object| object.kind() == kind && !listed.contains(object.id()))
+            .map(|object| object.id().clone())
             .collect();
         for id in gone {
             self.delete(kind, &id);
@@ -183,13 +185,14 @@ impl Index {
         if key.0 == Kind::Users && !self.wants_users(&key.1) {
             return;
         }
-        let object = Arc::new(object);
         let old = self.objects.get(&key).cloned();
-        if old.as_ref().is_some_and(|old| **old == *object) {
+        if old.as_ref().is_some_and(|old| **old == object) {
             return;
         }
+        // What was parsed has room for more; a copy has not.
+        let object = Arc::new(object.clone());
         self.generation += 1;
-        self.objects.insert(key.clone(), object.clone());
+        self.objects.insert(object.clone());
         self.changed(&key, old.as_deref(), Some(&object));
     }
 
@@ -280,8 +283,8 @@ impl Index {
                 }
             }
             Kind::ReferenceGrant => {
-                link(&mut self.grants, id.namespace.clone(), id, new.is_some());
-                for key in self.strangers.get(&id.namespace).cloned().unwrap_or_default() {
+                link(&mut self.grants, id.namespace.to_string(), id, new.is_some());
+                for key in self.strangers.get(&*id.namespace).cloned().unwrap_or_default() {
                     self.place_again(&key);
                 }
             }

@@ -33,15 +33,18 @@ mod head;
 mod header;
 mod id;
 pub mod index;
+pub mod lean;
 pub mod listen;
 pub mod metrics;
 mod mirror;
 pub mod object;
 mod page;
 pub mod password;
+pub mod pem;
 mod ports;
 mod proxy;
 mod proxy_protocol;
+pub mod rare;
 pub mod rate;
 pub mod route;
 mod screen;
@@ -88,7 +91,7 @@ const SNAPSHOT: Duration = Duration::from_secs(3);
 /// few have changed.
 const SNAPSHOT_SHARE: u32 = 20;
 /// Changes that wait to be applied; a full channel slows the watches down.
-const WAITING: usize = 1024;
+const WAITING: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -179,7 +182,12 @@ pub async fn run(
     let users = watch::Users::new(&client, &to);
     drop(to);
     let (synced, is_synced) = tokio::sync::oneshot::channel();
-    let applying = tokio::spawn(apply(index, from, snapshot, metrics, (synced, users)));
+    // On a thread of its own: a change that concerns much holds no request up, and
+    // what is kept doesn't share its memory's pages with what comes and goes.
+    let handle = tokio::runtime::Handle::current();
+    let applying = tokio::task::spawn_blocking(move || {
+        handle.block_on(apply(index, from, snapshot, metrics, (synced, users)));
+    });
 
     // Until it is known what to serve, connections wait in the sockets' queues
     // rather than being told that there is nothing.
@@ -223,8 +231,9 @@ fn load(snapshot: Option<&Snapshot>, index: &mut Index) -> bool {
         None | Some(Ok(None)) => false,
         Some(Ok(Some(mut objects))) => {
             let count = objects.len();
-            // Only those that an Ingress wants are taken.
-            objects.sort_by_key(|object| object.kind() == Kind::Users);
+            // What others refer to is there before them, but for users: only those that
+            // an Ingress wants are taken.
+            objects.sort_by_key(|object| (object.kind() == Kind::Users, object.kind().refers()));
             objects.into_iter().for_each(|object| index.apply(object));
             tracing::info!(objects = count, "serving from the snapshot until the watches are in sync");
             true

@@ -18,6 +18,7 @@ use crate::annotation;
 use crate::few::Few;
 use crate::gateway_api;
 pub use crate::id::Id;
+use crate::pem::Pem;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
@@ -78,6 +79,11 @@ impl Kind {
         }
     }
 
+    /// Those by which something is found, once what they name is there.
+    pub fn refers(self) -> bool {
+        matches!(self, Self::Ingress | Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute)
+    }
+
     /// Whether the kind may be missing from a cluster altogether.
     pub fn optional(self) -> bool {
         matches!(
@@ -99,6 +105,8 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What is large and rare in one is in a box: each object takes as much as the
+/// largest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Object {
     Ingress(Ingress),
@@ -173,7 +181,7 @@ pub struct Ingress {
     pub class: Option<String>,
     /// The `nginx.ingress.kubernetes.io/` ones, without that prefix, and ours.
     pub annotations: Few<String, String>,
-    pub default_backend: Option<ServiceRef>,
+    pub default_backend: Option<Box<ServiceRef>>,
     pub rules: Vec<IngressRule>,
     pub tls: Vec<IngressTls>,
 }
@@ -227,7 +235,7 @@ pub struct HttpRoute {
     /// What its annotation says of compression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<bool>,
-    pub spec: gateway_api::HTTPRouteSpec,
+    pub spec: Box<gateway_api::HTTPRouteSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -235,7 +243,7 @@ pub struct Gateway {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
-    pub spec: gateway_api::GatewaySpec,
+    pub spec: Box<gateway_api::GatewaySpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -250,7 +258,7 @@ pub struct GatewayClass {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceGrant {
     pub id: Id,
-    pub spec: gateway_api::ReferenceGrantSpec,
+    pub spec: Box<gateway_api::ReferenceGrantSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -258,7 +266,7 @@ pub struct BackendTlsPolicy {
     pub id: Id,
     pub created: i64,
     pub generation: i64,
-    pub spec: gateway_api::BackendTLSPolicySpec,
+    pub spec: Box<gateway_api::BackendTLSPolicySpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -281,7 +289,7 @@ pub struct Service {
     pub id: Id,
     pub ports: Vec<ServicePort>,
     /// For a Gateway's own Service: the Gateway, and where it is reached.
-    pub entrance: Option<Entrance>,
+    pub entrance: Option<Box<Entrance>>,
 }
 
 /// What the Service that leads to a Gateway says of it.
@@ -333,37 +341,8 @@ pub struct EndpointSlice {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Secret {
     pub id: Id,
-    #[serde(with = "text")]
-    pub certificate: Vec<u8>,
-    #[serde(with = "text")]
-    pub key: Vec<u8>,
-}
-
-/// PEM as the text it is, a quarter of what a list of its bytes takes. Lists, too,
-/// are read: earlier snapshots have them.
-mod text {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Read {
-        Text(String),
-        Bytes(Vec<u8>),
-    }
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => text.serialize(serializer),
-            Err(_) => bytes.serialize(serializer),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        Read::deserialize(deserializer).map(|read| match read {
-            Read::Text(text) => text.into_bytes(),
-            Read::Bytes(bytes) => bytes,
-        })
-    }
+    pub certificate: Pem,
+    pub key: Pem,
 }
 
 impl fmt::Debug for Secret {
@@ -471,7 +450,7 @@ impl From<networking::Ingress> for Object {
             created,
             class,
             annotations,
-            default_backend: spec.default_backend.and_then(service_ref),
+            default_backend: spec.default_backend.and_then(service_ref).map(Box::new),
             rules: rules.collect(),
             tls: tls.collect(),
         })
@@ -485,7 +464,7 @@ impl From<gateway_api::HTTPRoute> for Object {
             created: created(&route.metadata),
             generation: generation(&route.metadata),
             compress: compress(&route.metadata),
-            spec: route.spec,
+            spec: Box::new(route.spec),
         })
     }
 }
@@ -497,7 +476,7 @@ impl From<gateway_api::GRPCRoute> for Object {
             created: created(&route.metadata),
             generation: generation(&route.metadata),
             compress: None,
-            spec: route.spec.into(),
+            spec: Box::new(route.spec.into()),
         })
     }
 }
@@ -509,14 +488,14 @@ impl From<gateway_api::TLSRoute> for Object {
             created: created(&route.metadata),
             generation: generation(&route.metadata),
             compress: None,
-            spec: route.spec.into(),
+            spec: Box::new(route.spec.into()),
         })
     }
 }
 
 impl From<gateway_api::ReferenceGrant> for Object {
     fn from(grant: gateway_api::ReferenceGrant) -> Self {
-        Self::ReferenceGrant(ReferenceGrant { id: Id::of(&grant.metadata), spec: grant.spec })
+        Self::ReferenceGrant(ReferenceGrant { id: Id::of(&grant.metadata), spec: Box::new(grant.spec) })
     }
 }
 
@@ -526,7 +505,7 @@ impl From<gateway_api::BackendTLSPolicy> for Object {
             id: Id::of(&policy.metadata),
             created: created(&policy.metadata),
             generation: generation(&policy.metadata),
-            spec: policy.spec,
+            spec: Box::new(policy.spec),
         })
     }
 }
@@ -553,7 +532,7 @@ impl From<gateway_api::Gateway> for Object {
             id: Id::of(&gateway.metadata),
             created: created(&gateway.metadata),
             generation: generation(&gateway.metadata),
-            spec: gateway.spec,
+            spec: Box::new(gateway.spec),
         })
     }
 }
@@ -571,7 +550,7 @@ impl From<gateway_api::GatewayClass> for Object {
 
 impl From<core::Service> for Object {
     fn from(service: core::Service) -> Self {
-        let entrance = entrance(&service);
+        let entrance = entrance(&service).map(Box::new);
         let spec = service.spec.unwrap_or_default();
         // An ExternalName is a name anywhere in the world: never a backend.
         let external = spec.type_.as_deref() == Some("ExternalName");
@@ -671,8 +650,8 @@ impl From<core::Secret> for Object {
         let mut take = |key| data.remove(key).map(|bytes| bytes.0).unwrap_or_default();
         Self::Secret(Secret {
             id: Id::of(&secret.metadata),
-            certificate: take("tls.crt"),
-            key: take("tls.key"),
+            certificate: take("tls.crt").into(),
+            key: take("tls.key").into(),
         })
     }
 }

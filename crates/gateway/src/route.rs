@@ -2,6 +2,7 @@
 //! does with a request. Ingress paths and HTTPRoute matches both become these.
 
 use std::cmp::Reverse;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::client::Clients;
 use crate::cors::Cors;
 use crate::extra::Extra;
 use crate::object::{Id, Kind};
+use crate::rare::{Rare, Usual};
 use crate::tenant::Tenant;
 use crate::traffic::{Passed, Traffic};
 
@@ -129,26 +131,33 @@ impl ValueMatch {
     }
 }
 
-/// Which of two routes with the same path is asked first: the smaller one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Precedence {
-    pub method: Reverse<bool>,
-    pub headers: Reverse<usize>,
-    pub query: Reverse<usize>,
-    pub created: i64,
-    pub id: Id,
-    /// The place of the rule and of the match in the object.
-    pub place: (usize, usize),
+/// What a route wants of a request besides its host and path.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    pub method: Option<Method>,
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+impl Usual for Conditions {
+    fn usual() -> &'static Self {
+        static USUAL: Conditions = Conditions { method: None, headers: Vec::new(), query: Vec::new() };
+        &USUAL
+    }
+
+    fn is_usual(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
+    }
 }
 
 #[derive(Debug)]
 pub struct Route {
     pub owner: Arc<Owner>,
     pub path: PathMatch,
-    pub method: Option<Method>,
-    pub headers: Vec<(HeaderName, ValueMatch)>,
-    pub query: Vec<(String, ValueMatch)>,
-    pub precedence: Precedence,
+    pub conditions: Rare<Conditions>,
+    pub created: i64,
+    /// The place of the rule and of the match in the object.
+    pub place: (u32, u32),
     /// A wildcard host stands for exactly one label (Ingress), not for one or
     /// more (Gateway API).
     pub one_label: bool,
@@ -157,19 +166,26 @@ pub struct Route {
 }
 
 impl Route {
+    /// Which of two routes with the same path is asked first: the smaller one.
+    pub(crate) fn precedence(&self) -> impl Ord + '_ {
+        let Conditions { method, headers, query } = &*self.conditions;
+        let conditions = (Reverse(method.is_some()), Reverse(headers.len()), Reverse(query.len()));
+        (conditions, self.created, &self.owner.id, self.place)
+    }
+
     /// Everything but the host and the path.
     pub(crate) fn accepts(&self, request: &Request<'_>, depth: usize) -> bool {
         (depth <= 1 || !self.one_label)
             && self.listeners & request.view.listeners != 0
-            && self.method.as_ref().is_none_or(|method| method == request.method)
-            && self.headers.iter().all(|(name, wanted)| {
+            && self.conditions.method.as_ref().is_none_or(|method| method == request.method)
+            && self.conditions.headers.iter().all(|(name, wanted)| {
                 request
                     .headers
                     .get(name)
                     .and_then(|value| value.to_str().ok())
                     .is_some_and(|value| wanted.accepts(value))
             })
-            && self.query.iter().all(|(name, wanted)| {
+            && self.conditions.query.iter().all(|(name, wanted)| {
                 query_value(request.query.unwrap_or_default(), name)
                     .is_some_and(|value| wanted.accepts(&value))
             })
@@ -206,26 +222,66 @@ fn decode(text: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Action {
     pub targets: Targets,
-    pub redirect: Option<Box<Redirect>>,
     /// Clear-text requests are sent to `https://`.
     pub to_https: bool,
-    pub rewrite_host: Option<String>,
-    pub rewrite_path: Option<PathRewrite>,
-    pub request_headers: HeaderEdit,
-    pub response_headers: HeaderEdit,
-    pub limits: Limits,
-    /// Backends that get a copy of the request, whose answers nobody sees.
-    pub mirrors: Vec<Mirror>,
-    pub cors: Option<Box<Cors>>,
-    /// For the whole request, from its head to the end of the answer.
-    pub timeout: Option<Duration>,
-    pub retry: Option<Box<Retry>>,
+    pub request_headers: Rare<HeaderEdit>,
+    pub response_headers: Rare<HeaderEdit>,
+    pub limits: Rare<Limits>,
     /// Calls, which need HTTP/2 to the backend.
     pub grpc: bool,
     /// Whether answers are compressed; None: as the gateway is set.
     pub compress: Option<bool>,
     /// What only annotations ask for.
     pub extra: Option<Arc<Extra>>,
+    pub seldom: Rare<Seldom>,
+}
+
+/// What few routes ask for.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    pub redirect: Option<Redirect>,
+    pub rewrite_host: Option<String>,
+    pub rewrite_path: Option<PathRewrite>,
+    /// Backends that get a copy of the request, whose answers nobody sees.
+    pub mirrors: Vec<Mirror>,
+    pub cors: Option<Cors>,
+    /// For the whole request, from its head to the end of the answer.
+    pub timeout: Option<Duration>,
+    pub retry: Option<Retry>,
+}
+
+impl Usual for Seldom {
+    fn usual() -> &'static Self {
+        static USUAL: Seldom = Seldom {
+            redirect: None,
+            rewrite_host: None,
+            rewrite_path: None,
+            mirrors: Vec::new(),
+            cors: None,
+            timeout: None,
+            retry: None,
+        };
+        &USUAL
+    }
+
+    fn is_usual(&self) -> bool {
+        let Self { redirect, rewrite_host, rewrite_path, mirrors, cors, timeout, retry } = self;
+        redirect.is_none()
+            && rewrite_host.is_none()
+            && rewrite_path.is_none()
+            && mirrors.is_empty()
+            && cors.is_none()
+            && timeout.is_none()
+            && retry.is_none()
+    }
+}
+
+impl Deref for Action {
+    type Target = Seldom;
+
+    fn deref(&self) -> &Seldom {
+        &self.seldom
+    }
 }
 
 #[derive(Debug)]
@@ -261,8 +317,8 @@ pub struct Retry {
 /// What is changed for one of several backends.
 #[derive(Debug, Default)]
 pub struct Edits {
-    pub request: HeaderEdit,
-    pub response: HeaderEdit,
+    pub request: Rare<HeaderEdit>,
+    pub response: Rare<HeaderEdit>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -272,6 +328,17 @@ pub struct Limits {
     pub connect: Option<Duration>,
     pub read: Option<Duration>,
     pub send: Option<Duration>,
+}
+
+impl Usual for Limits {
+    fn usual() -> &'static Self {
+        static USUAL: Limits = Limits { body: None, connect: None, read: None, send: None };
+        &USUAL
+    }
+
+    fn is_usual(&self) -> bool {
+        self == Self::usual()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -404,6 +471,17 @@ pub struct HeaderEdit {
     pub remove: Vec<HeaderName>,
     pub set: Vec<(HeaderName, HeaderValue)>,
     pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Usual for HeaderEdit {
+    fn usual() -> &'static Self {
+        static USUAL: HeaderEdit = HeaderEdit { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+        &USUAL
+    }
+
+    fn is_usual(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -76,8 +76,8 @@ mod tests {
             Arc::new(Object::Service(Service { id: Id::new("a", "b"), ports, entrance: None })),
             Arc::new(Object::Secret(Secret {
                 id: Id::new("a", "c"),
-                certificate: vec![0, 255],
-                key: vec![1],
+                certificate: vec![0, 255].into(),
+                key: vec![1].into(),
             })),
         ]
     }

@@ -6,7 +6,6 @@
 //! keep the route they found.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,10 +19,11 @@ use crate::object::{Id, Kind};
 use crate::route::{Owner, PathMatch, Request, Route, SHARED, Slots, View, Zone};
 use crate::tenant::Tenant;
 
-/// At 100,000 hosts a shard has 25 entries.
-const SHARDS: usize = 4096;
+/// At 100,000 hosts a shard has 12 entries.
+const SHARDS: usize = 8192;
 
-type Shard<K, V> = ArcSwap<HashMap<K, Arc<V>>>;
+/// Of just the size it needs; so few entries are looked through one by one.
+type Shard<K, V> = ArcSwap<Box<[(K, Arc<V>)]>>;
 
 /// A map that is read without locks and changed one small piece at a time. One
 /// writer at a time, which is the index.
@@ -35,7 +35,7 @@ pub struct Sharded<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Default for Sharded<K, V> {
     fn default() -> Self {
-        let empty = Arc::new(HashMap::new());
+        let empty: Arc<Box<[(K, Arc<V>)]>> = Arc::default();
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::new(empty.clone())).collect(),
             hasher: RandomState::new(),
@@ -55,17 +55,18 @@ impl<K: Clone + Eq + Hash, V> Sharded<K, V> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.shard(key).load().get(key).cloned()
+        let shard = self.shard(key).load();
+        shard.iter().find(|(other, _)| other.borrow() == key).map(|(_, value)| value.clone())
     }
 
     pub fn set(&self, key: K, value: Option<Arc<V>>) {
         let shard = self.shard(&key);
-        let mut copy = HashMap::clone(&shard.load());
-        let (had, has) = match value {
-            Some(value) => (copy.insert(key, value).is_some(), true),
-            None => (copy.remove(&key).is_some(), false),
-        };
-        shard.store(Arc::new(copy));
+        let old = shard.load();
+        let others = old.iter().filter(|(other, _)| *other != key).cloned();
+        let has = value.is_some();
+        let new: Vec<_> = others.chain(value.map(|value| (key.clone(), value))).collect();
+        let had = old.len() + usize::from(has) > new.len();
+        shard.store(Arc::new(new.into()));
         match (had, has) {
             (false, true) => self.length.fetch_add(1, Ordering::Relaxed),
             (true, false) => self.length.fetch_sub(1, Ordering::Relaxed),
@@ -93,11 +94,12 @@ impl<K: Clone + Eq + Hash, V> Sharded<K, V> {
 /// The routes of one host, in the order in which they are asked.
 #[derive(Debug, Default)]
 pub struct Host {
-    /// Sorted by path, then by precedence.
-    exact: Vec<Arc<Route>>,
-    prefix: Vec<Arc<Route>>,
-    /// The longest expression first.
-    regex: Vec<Arc<Route>>,
+    /// The exact ones, sorted by path and then by precedence; from `prefixes` on
+    /// those with a prefix, likewise; from `regexes` on those with an expression,
+    /// the longest first.
+    routes: Box<[Arc<Route>]>,
+    prefixes: usize,
+    regexes: usize,
     /// Some route takes a wildcard of several labels.
     deep: bool,
     listeners: Slots,
@@ -107,40 +109,51 @@ pub struct Host {
 
 impl Host {
     pub fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
-        let mut host = Self::default();
+        let (mut exact, mut prefix, mut regex) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut deep, mut listeners) = (false, 0);
+        let mut guard = None;
         for route in routes {
-            host.deep |= !route.one_label;
-            host.listeners |= route.listeners;
+            deep |= !route.one_label;
+            listeners |= route.listeners;
             // It is settled before a path is known: the oldest route that asks says what.
-            if host.guard.is_none() {
-                host.guard = route.action.extra.as_ref().and_then(|extra| extra.guard.clone());
+            if guard.is_none() {
+                guard = route.action.extra.as_ref().and_then(|extra| extra.guard.clone());
             }
             match &route.path {
-                PathMatch::Exact(_) => host.exact.push(route),
-                PathMatch::Prefix(_) => host.prefix.push(route),
-                PathMatch::Regex(_) => host.regex.push(route),
+                PathMatch::Exact(_) => exact.push(route),
+                PathMatch::Prefix(_) => prefix.push(route),
+                PathMatch::Regex(_) => regex.push(route),
             }
         }
         let by_path = |a: &Arc<Route>, b: &Arc<Route>| {
-            a.path.text().cmp(b.path.text()).then_with(|| a.precedence.cmp(&b.precedence))
+            a.path.text().cmp(b.path.text()).then_with(|| a.precedence().cmp(&b.precedence()))
         };
-        host.exact.sort_by(by_path);
-        host.prefix.sort_by(by_path);
-        host.regex.sort_by(|a, b| b.path.text().len().cmp(&a.path.text().len()).then_with(|| by_path(a, b)));
-        host
+        exact.sort_by(by_path);
+        prefix.sort_by(by_path);
+        regex.sort_by(|a, b| b.path.text().len().cmp(&a.path.text().len()).then_with(|| by_path(a, b)));
+        let prefixes = exact.len();
+        let regexes = prefixes + prefix.len();
+        exact.append(&mut prefix);
+        exact.append(&mut regex);
+        Self { routes: exact.into(), prefixes, regexes, deep, listeners, guard }
     }
 
     #[cfg(test)]
     pub(crate) fn each(&self, visit: impl FnMut(&Arc<Route>)) {
-        self.exact.iter().chain(&self.prefix).chain(&self.regex).for_each(visit);
+        self.routes.iter().for_each(visit);
+    }
+
+    fn part(&self, start: usize, end: usize) -> &[Arc<Route>] {
+        self.routes.get(start..end).unwrap_or_default()
     }
 
     fn find(&self, request: &Request<'_>, depth: usize) -> Option<&Arc<Route>> {
         let path = request.path;
-        if let Some(route) = first(at(&self.exact, path), request, depth) {
+        if let Some(route) = first(at(self.part(0, self.prefixes), path), request, depth) {
             return Some(route);
         }
-        let mut regexes = self.regex.iter().peekable();
+        let mut regexes = self.part(self.regexes, self.routes.len()).iter().peekable();
+        let prefixes = self.part(self.prefixes, self.regexes);
         let mut end = path.trim_end_matches('/').len();
         loop {
             let prefix = path.get(..end)?;
@@ -150,7 +163,7 @@ impl Host {
                     return Some(route);
                 }
             }
-            if let Some(route) = first(at(&self.prefix, prefix), request, depth) {
+            if let Some(route) = first(at(prefixes, prefix), request, depth) {
                 return Some(route);
             }
             match prefix.rfind('/') {

@@ -3,24 +3,29 @@
 //! With the API server away the streams are silent and what is known stays.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::fmt::Debug;
-use std::time::Instant;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::future::{BoxFuture, Either, join_all, select};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
 use crate::index::Index;
+use crate::lean::{Lean, Parts};
 use crate::object::{self, Id, Kind, Object};
 
 #[derive(Debug)]
@@ -36,60 +41,132 @@ pub enum Change {
 /// A change and when it was heard of.
 pub type Heard = (Change, Instant);
 
-/// Watches kinds, as long as the set is kept.
-pub fn start(client: &Client, kinds: &[Kind], to: &mpsc::Sender<Heard>) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
+/// Dropping it ends the watches.
+pub struct Watches {
+    _stop: oneshot::Sender<Infallible>,
+}
+
+/// Watches kinds, as long as what is returned is kept. All on one thread of their
+/// own, which hands its memory from one to the next and shares none of it with
+/// what is kept.
+pub fn start(client: &Client, kinds: &[Kind], to: &mpsc::Sender<Heard>) -> Watches {
+    let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+    let first = Arc::new(First::of(kinds));
     for kind in kinds {
-        let (client, to) = (client.clone(), to.clone());
-        let any = watcher::Config::default();
-        match kind {
-            Kind::Ingress => tasks.spawn(watch::<Ingress>(client, *kind, any, to)),
-            Kind::HttpRoute => tasks.spawn(watch::<HTTPRoute>(client, *kind, any, to)),
-            Kind::GrpcRoute => tasks.spawn(watch::<GRPCRoute>(client, *kind, any, to)),
-            Kind::TlsRoute => tasks.spawn(watch::<TLSRoute>(client, *kind, any, to)),
-            Kind::Gateway => tasks.spawn(watch::<Gateway>(client, *kind, any, to)),
-            Kind::GatewayClass => tasks.spawn(watch::<GatewayClass>(client, *kind, any, to)),
-            Kind::ReferenceGrant => tasks.spawn(watch::<ReferenceGrant>(client, *kind, any, to)),
-            Kind::BackendTlsPolicy => tasks.spawn(watch::<BackendTLSPolicy>(client, *kind, any, to)),
-            Kind::Namespace => tasks.spawn(watch::<Namespace>(client, *kind, any, to)),
-            Kind::Service => tasks.spawn(watch::<Service>(client, *kind, any, to)),
-            Kind::EndpointSlice => tasks.spawn(watch::<EndpointSlice>(client, *kind, any, to)),
+        let (client, to) = (client.clone(), (to.clone(), first.clone()));
+        let any = watcher::Config::default().page_size(PAGE);
+        let task = match kind {
+            Kind::Ingress => watch::<Ingress>(client, *kind, any, to).boxed(),
+            Kind::HttpRoute => watch::<HTTPRoute>(client, *kind, any, to).boxed(),
+            Kind::GrpcRoute => watch::<GRPCRoute>(client, *kind, any, to).boxed(),
+            Kind::TlsRoute => watch::<TLSRoute>(client, *kind, any, to).boxed(),
+            Kind::Gateway => watch::<Gateway>(client, *kind, any, to).boxed(),
+            Kind::GatewayClass => watch::<GatewayClass>(client, *kind, any, to).boxed(),
+            Kind::ReferenceGrant => watch::<ReferenceGrant>(client, *kind, any, to).boxed(),
+            Kind::BackendTlsPolicy => watch::<BackendTLSPolicy>(client, *kind, any, to).boxed(),
+            Kind::Namespace => watch::<Namespace>(client, *kind, any, to).boxed(),
+            Kind::Service => watch::<Service>(client, *kind, any, to).boxed(),
+            Kind::EndpointSlice => watch::<EndpointSlice>(client, *kind, any, to).boxed(),
             Kind::Secret => {
                 let tls = any.fields("type=kubernetes.io/tls");
-                tasks.spawn(watch::<Secret>(client, *kind, tls, to))
+                watch::<Secret>(client, *kind, tls, to).boxed()
             }
             Kind::ConfigMap => {
                 // Every namespace has this one, and no backend is verified by it.
                 let others = any.fields("metadata.name!=kube-root-ca.crt");
-                tasks.spawn(watch::<ConfigMap>(client, *kind, others, to))
+                watch::<ConfigMap>(client, *kind, others, to).boxed()
             }
             // One by one, as they are wanted.
             Kind::Users => continue,
         };
+        tasks.push(task);
     }
-    tasks
+    let (stop, stopped) = oneshot::channel();
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let watching = select(join_all(tasks), stopped);
+        let listed = pin!(first.all());
+        if let Either::Right((_, watching)) = runtime.block_on(select(watching, listed)) {
+            // What the lists have taken goes with the thread that has read them.
+            let handle = runtime.clone();
+            runtime.spawn_blocking(move || drop(handle.block_on(watching)));
+        }
+    });
+    Watches { _stop: stop }
 }
 
-async fn watch<K>(client: Client, kind: Kind, config: watcher::Config, to: mpsc::Sender<Heard>)
-where
-    K: Resource<DynamicType = ()> + Into<Object> + Clone + DeserializeOwned + Debug + Send + 'static,
+/// Objects in one answer to a list: what is on its way is a part of what the
+/// gateway weighs.
+const PAGE: u32 = 100;
+/// What is referred to comes before what refers to it, if it comes in this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which kinds have been listed; each says so once, also when it can't be.
+struct First {
+    /// Those that others refer to.
+    named: (u32, Semaphore),
+    all: (u32, Semaphore),
+}
+
+impl First {
+    const KINDS: [Kind; 3] = [Kind::Service, Kind::EndpointSlice, Kind::Secret];
+
+    fn of(kinds: &[Kind]) -> Self {
+        let watched = || kinds.iter().filter(|kind| **kind != Kind::Users);
+        let named = watched().filter(|kind| Self::KINDS.contains(kind));
+        Self {
+            named: (named.map(|_| 1).sum(), Semaphore::new(0)),
+            all: (watched().map(|_| 1).sum(), Semaphore::new(0)),
+        }
+    }
+
+    fn listed(&self, kind: Kind) {
+        self.all.1.add_permits(1);
+        if Self::KINDS.contains(&kind) {
+            self.named.1.add_permits(1);
+        }
+    }
+
+    async fn named(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.named.1.acquire_many(self.named.0)).await;
+    }
+
+    async fn all(&self) {
+        let _ = self.all.1.acquire_many(self.all.0).await;
+    }
+}
+
+async fn watch<K>(
+    client: Client,
+    kind: Kind,
+    config: watcher::Config,
+    (to, first): (mpsc::Sender<Heard>, Arc<First>),
+) where
+    K: Resource<DynamicType = ()> + Parts + Into<Object> + Clone + Debug + 'static,
 {
-    let mut events = std::pin::pin!(watcher(Api::<K>::all(client), config).default_backoff());
+    let mut events = std::pin::pin!(watcher(Api::<Lean<K>>::all(client), config).default_backoff());
     let mut listed = HashSet::new();
     let mut failing = false;
+    let mut says = true;
+    if kind.refers() {
+        first.named().await;
+    }
     while let Some(event) = events.next().await {
+        if says && matches!(event, Ok(Event::InitDone) | Err(_)) {
+            says = false;
+            first.listed(kind);
+        }
         let change = match event {
             Ok(Event::Init) => {
                 listed.clear();
                 continue;
             }
             Ok(Event::InitApply(object)) => {
-                let object: Object = object.into();
-                listed.insert(object.id().clone());
-                Change::Apply(Box::new(object))
+                listed.insert(object.object.id().clone());
+                Change::Apply(Box::new(object.object))
             }
             Ok(Event::InitDone) => Change::Listed(kind, std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => Change::Apply(Box::new(object.into())),
+            Ok(Event::Apply(object)) => Change::Apply(Box::new(object.object)),
             Ok(Event::Delete(object)) => Change::Delete(kind, Id::of(object.meta())),
             Err(error) if kind.optional() && is_absent(&error) => {
                 tracing::debug!(%kind, "the cluster doesn't have this kind; asking again");

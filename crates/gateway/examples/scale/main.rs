@@ -20,6 +20,10 @@ use tokio::time::MissedTickBehavior;
 use load::{Client, Tally};
 use server::Api;
 
+/// As the shipped program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Changes that are measured one by one, with nothing else going on.
@@ -40,7 +44,7 @@ async fn main() -> Result<()> {
         return gateway(api, http.parse()?, snapshot).await;
     }
     println!(
-        "routes | cold start | resident | CPU at rest | effect, quiet | effect, 50 changes/s | load | failed"
+        "routes | cold start | of a processor | resident, at most | CPU at rest | effect, quiet | effect, 50 changes/s | load | failed"
     );
     for word in &words {
         let (count, certificates) = match word.strip_suffix('c') {
@@ -54,6 +58,7 @@ async fn main() -> Result<()> {
 
 /// The gateway itself, in a process of its own.
 async fn gateway(api: &str, http: SocketAddr, snapshot: &str) -> Result<()> {
+    nix::sys::prctl::set_thp_disable(true)?;
     tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = gateway::Config {
@@ -85,10 +90,11 @@ async fn measure(count: usize, certificates: bool) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let cold = started.elapsed();
+    let (cold, used) = (started.elapsed(), ticks(&child)? as f64 / TICKS);
     // The snapshot is written once more, and memory that is free is given back.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    let (resident, busy) = (resident(&child)?, at_rest(&child).await?);
+    let busy = at_rest(&child).await?;
+    let (resident, peak) = (memory(&child, "VmRSS:")?, memory(&child, "VmHWM:")?);
 
     let mut quiet = Tally::default();
     for number in 0..QUIET {
@@ -104,7 +110,7 @@ async fn measure(count: usize, certificates: bool) -> Result<()> {
         steady.join(client.await?);
     }
     println!(
-        "{count}{} | {:.1} s | {resident} MiB | {busy:.2} % | {quiet} | {churn} | {steady} | {} of {}",
+        "{count}{} | {:.1} s | {used:.1} s | {resident}, {peak} MiB | {busy:.2} % | {quiet} | {churn} | {steady} | {} of {}",
         if certificates { ", with certificates" } else { "" },
         cold.as_secs_f64(),
         steady.failed,
@@ -151,27 +157,31 @@ async fn churn(api: &Arc<Api>, http: SocketAddr) -> Result<Tally> {
     Ok(tally)
 }
 
-/// In MiB.
-fn resident(child: &Child) -> Result<usize> {
+/// A line of the process' status, in MiB.
+fn memory(child: &Child, name: &str) -> Result<usize> {
     let id = child.id().ok_or("the gateway has ended")?;
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line in the status")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? >> 10)
 }
 
 /// Percent of one processor, over some seconds without a change or a request.
 async fn at_rest(child: &Child) -> Result<f64> {
     const SECONDS: u64 = 10;
-    let id = child.id().ok_or("the gateway has ended")?;
-    let ticks = || -> Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // After the name, which may hold anything: user and system time are the 12th and 13th.
-        let (_, fields) = stat.rsplit_once(") ").ok_or("no stat")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
-    };
-    let before = ticks()?;
+    let before = ticks(child)?;
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;
-    // A hundred ticks are a second, on every Linux there is.
-    Ok((ticks()? - before) as f64 / SECONDS as f64)
+    Ok((ticks(child)? - before) as f64 / TICKS * 100.0 / SECONDS as f64)
+}
+
+/// In a second, on every Linux there is.
+const TICKS: f64 = 100.0;
+
+/// The time of a processor that a process has used.
+fn ticks(child: &Child) -> Result<u64> {
+    let id = child.id().ok_or("the gateway has ended")?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // After the name, which may hold anything: user and system time are the 12th and 13th.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("no stat")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
 }

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::ByteString;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -34,11 +35,19 @@ pub fn host(number: usize) -> String {
 
 impl Api {
     pub fn new(count: usize, certificates: bool, backend: SocketAddr) -> Result<Arc<Self>> {
+        // As an authority has it: each with a certificate of its own, and all with
+        // the authority's after it.
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let authority = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
         let mut pairs = Vec::new();
         for number in 0..if certificates { count } else { 0 } {
-            let made = rcgen::generate_simple_self_signed([host(number)])?;
+            let key = KeyPair::generate()?;
+            let leaf = CertificateParams::new([host(number)])?.signed_by(&key, &issuer)?;
             let text = |pem: String| ByteString(pem.into_bytes());
-            pairs.push((text(made.cert.pem()), text(made.signing_key.serialize_pem())));
+            pairs.push((text(leaf.pem() + &authority), text(key.serialize_pem())));
         }
         Ok(Arc::new(Self { count, backend, pairs, events: broadcast::channel(1024).0 }))
     }
@@ -113,7 +122,8 @@ impl Api {
             "ingresses" => {
                 let mut ingress = ingress(&name, &namespace, &host(number), &name);
                 if !self.pairs.is_empty() {
-                    ingress["spec"]["tls"] = json!([{"hosts": [host(number)], "secretName": name}]);
+                    ingress["spec"]["tls"] =
+                        json!([{"hosts": [host(number)], "secretName": format!("{name}-tls")}]);
                     // The load is in clear text; the certificates are there to be held.
                     ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/ssl-redirect"] =
                         json!("false");
@@ -125,7 +135,7 @@ impl Api {
                 "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
             }),
             "endpointslices" => json!({
-                "metadata": meta(&name, &namespace, &json!({"kubernetes.io/service-name": name})),
+                "metadata": meta(&format!("{name}-x7f2k"), &namespace, &json!({"kubernetes.io/service-name": name})),
                 "addressType": "IPv4",
                 "ports": [{"name": "http", "port": self.backend.port(), "protocol": "TCP"}],
                 "endpoints": [{"addresses": [self.backend.ip().to_string()], "conditions": {"ready": true, "serving": true, "terminating": false}}],
@@ -133,7 +143,7 @@ impl Api {
             _ => {
                 let (certificate, key) = &self.pairs[number];
                 json!({
-                    "metadata": meta(&name, &namespace, &json!({})),
+                    "metadata": meta(&format!("{name}-tls"), &namespace, &json!({})),
                     "type": "kubernetes.io/tls",
                     "data": {"tls.crt": certificate, "tls.key": key},
                 })

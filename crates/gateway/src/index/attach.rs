@@ -45,7 +45,7 @@ pub(super) fn gateways(route: &HttpRoute) -> impl Iterator<Item = (&ObjectRef, I
                 && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway")
         })
         .map(|parent| {
-            (parent, Id::new(parent.namespace.as_ref().unwrap_or(&route.id.namespace), &parent.name))
+            (parent, Id::new(parent.namespace.as_deref().unwrap_or(&route.id.namespace), &parent.name))
         })
 }
 

@@ -63,7 +63,7 @@ impl Index {
             .chain(&authorities)
             .map(|secret| &secret.namespace)
             .filter(|namespace| **namespace != id.namespace)
-            .cloned()
+            .map(|namespace| namespace.to_string())
             .collect();
         for namespace in &foreign {
             link(&mut self.strangers, namespace.clone(), &key, true);
@@ -171,7 +171,7 @@ impl Index {
     /// namespace if a grant there says so.
     pub(super) fn permits(&self, from: &Key, group: &str, kind: &str, to: &Id) -> bool {
         from.1.namespace == to.namespace
-            || self.grants.get(&to.namespace).into_iter().flatten().any(|grant| {
+            || self.grants.get(&*to.namespace).into_iter().flatten().any(|grant| {
                 let Some(Object::ReferenceGrant(grant)) =
                     self.objects.get(&(Kind::ReferenceGrant, grant.clone())).map(Arc::as_ref)
                 else {
@@ -180,7 +180,7 @@ impl Index {
                 let source = grant.spec.from.iter().any(|source| {
                     source.group == GROUP
                         && source.kind == from.0.as_str()
-                        && source.namespace == from.1.namespace
+                        && *source.namespace == *from.1.namespace
                 });
                 source
                     && grant.spec.to.iter().any(|target| {

@@ -104,8 +104,10 @@ impl Index {
         }
         for ((id, kind), lost) in lost {
             let Some(placed) = self.placed.get_mut(&(id.clone(), kind)) else { continue };
-            let news = if lost { placed.lost.insert(host.clone()) } else { placed.lost.remove(host) };
-            if news {
+            if placed.lost.contains(host) != lost {
+                placed.more.change(|more| {
+                    if lost { more.lost.insert(host.clone()) } else { more.lost.remove(host) }
+                });
                 self.touch(kind, &id);
             }
         }

@@ -1,6 +1,5 @@
 //! An HTTPRoute, and what is like one, as routes by the listeners it is attached to.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ use crate::gateway_api::{
 };
 use crate::object::{HttpRoute, Id, Kind, PortRef};
 use crate::route::{
-    Action, Edits, HeaderEdit, Limits, Mirror, Owner, PathMatch, PathRewrite, Precedence, Redirect, Retry,
-    Route, Target, Targets, ValueMatch,
+    Action, Conditions, Edits, HeaderEdit, Limits, Mirror, Owner, PathMatch, PathRewrite, Redirect, Retry,
+    Route, Seldom, Target, Targets, ValueMatch,
 };
 
 /// What a route asks for beyond this is not tried.
@@ -52,8 +51,9 @@ pub(super) fn compile(route: &HttpRoute, attached: &[Attached], context: &mut Co
         let any = [Match::default()];
         let matches = if rule.matches.is_empty() { any.as_slice() } else { rule.matches.as_slice() };
         for (number, wanted) in matches.iter().enumerate() {
+            let at = (count(place), count(number));
             for host in attached {
-                match matcher(route, wanted, (place, number), host, context.owner, &action) {
+                match matcher(route, wanted, at, host, context.owner, &action) {
                     Ok(route) => compiled.routes.push((host.zone, host.host.clone(), route)),
                     Err(problem) => {
                         compiled
@@ -68,10 +68,14 @@ pub(super) fn compile(route: &HttpRoute, attached: &[Attached], context: &mut Co
     compiled
 }
 
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
 fn matcher(
     route: &HttpRoute,
     wanted: &Match,
-    place: (usize, usize),
+    place: (u32, u32),
     host: &Attached,
     owner: &Arc<Owner>,
     action: &Arc<Action>,
@@ -108,17 +112,9 @@ fn matcher(
     Ok(Route {
         owner: owner.clone(),
         path,
-        precedence: Precedence {
-            method: Reverse(method.is_some()),
-            headers: Reverse(headers.len()),
-            query: Reverse(query.len()),
-            created: route.created,
-            id: route.id.clone(),
-            place,
-        },
-        method,
-        headers,
-        query,
+        conditions: Conditions { method, headers, query }.into(),
+        created: route.created,
+        place,
         one_label: false,
         listeners: host.listeners,
         action: action.clone(),
@@ -145,16 +141,17 @@ fn action(
 ) -> Result<Action, Problem> {
     let mut action =
         Action { grpc: context.kind == Kind::GrpcRoute, compress: route.compress, ..Action::default() };
+    let mut seldom = Seldom::default();
     for filter in &rule.filters {
         if let ("RequestMirror", Some(wanted)) = (filter.kind.as_str(), &filter.request_mirror) {
             match service(route, &wanted.backend_ref, context, compiled) {
-                Ok(backend) => action.mirrors.push(Mirror::new(backend, share(wanted))),
+                Ok(backend) => seldom.mirrors.push(Mirror::new(backend, share(wanted))),
                 // What is copied is not what is asked for: the request goes on.
                 Err(reason) => compiled.unresolved.push(reason),
             }
             continue;
         }
-        apply(filter, &mut action)?;
+        apply(filter, &mut action, &mut seldom)?;
     }
     let timeouts = rule.timeouts.clone().unwrap_or_default();
     let time = |text: Option<String>| match text {
@@ -164,26 +161,28 @@ fn action(
             None => Err(Problem(format!("timeout {text:?} can't be read"))),
         },
     };
-    action.timeout = time(timeouts.request)?;
-    action.limits = Limits { read: time(timeouts.backend_request)?, ..Limits::default() };
+    seldom.timeout = time(timeouts.request)?;
+    action.limits = Limits { read: time(timeouts.backend_request)?, ..Limits::default() }.into();
     if let Some(wanted) = &rule.retry {
-        action.retry = Some(Box::new(Retry {
+        seldom.retry = Some(Retry {
             codes: wanted.codes.clone(),
             attempts: wanted.attempts.unwrap_or(1).min(MOST_RETRIES),
             backoff: time(wanted.backoff.clone())?.unwrap_or_default(),
-        }));
+        });
     }
-    if action.redirect.is_some() {
+    let redirects = seldom.redirect.is_some();
+    action.seldom = seldom.into();
+    if redirects {
         return Ok(action);
     }
     let mut targets = Vec::new();
     for backend in &rule.backend_refs {
         let weight = u32::try_from(backend.weight.unwrap_or(1)).unwrap_or(0);
-        let mut own = Action::default();
+        let (mut own, mut seldom) = (Action::default(), Seldom::default());
         for filter in &backend.filters {
-            apply(filter, &mut own)?;
+            apply(filter, &mut own, &mut seldom)?;
         }
-        if own.redirect.is_some() || own.rewrite_path.is_some() || own.cors.is_some() {
+        if seldom.redirect.is_some() || seldom.rewrite_path.is_some() || seldom.cors.is_some() {
             return Err(Problem("only headers can be changed for one backend of several".to_owned()));
         }
         let edits = (!backend.filters.is_empty())
@@ -227,9 +226,9 @@ fn service(
     {
         return Err(Reason::new("InvalidKind", format!("backend {name}: only a Service can be one")));
     }
-    let id = Id::new(target.namespace.as_ref().unwrap_or(&route.id.namespace), name);
+    let id = Id::new(target.namespace.as_deref().unwrap_or(&route.id.namespace), name);
     if id.namespace != route.id.namespace {
-        compiled.foreign.insert(id.namespace.clone());
+        compiled.foreign.insert(id.namespace.to_string());
         if !(context.permitted)(&id) {
             // Whether it is there at all is not for this namespace to know.
             let message = format!("backend {name}: no ReferenceGrant of {} permits it", id.namespace);
@@ -245,33 +244,33 @@ fn service(
     Ok(backend)
 }
 
-fn apply(filter: &Filter, action: &mut Action) -> Result<(), Problem> {
+fn apply(filter: &Filter, action: &mut Action, seldom: &mut Seldom) -> Result<(), Problem> {
     let missing = || Problem(format!("filter {}: its settings are missing", filter.kind));
     match filter.kind.as_str() {
         "RequestHeaderModifier" => {
             action.request_headers =
-                header_edit(filter.request_header_modifier.as_ref().ok_or_else(missing)?)?;
+                header_edit(filter.request_header_modifier.as_ref().ok_or_else(missing)?)?.into();
         }
         "ResponseHeaderModifier" => {
             action.response_headers =
-                header_edit(filter.response_header_modifier.as_ref().ok_or_else(missing)?)?;
+                header_edit(filter.response_header_modifier.as_ref().ok_or_else(missing)?)?.into();
         }
         "RequestRedirect" => {
             let wanted = filter.request_redirect.as_ref().ok_or_else(missing)?;
-            action.redirect = Some(Box::new(Redirect {
+            seldom.redirect = Some(Redirect {
                 scheme: wanted.scheme.as_ref().map(|scheme| scheme.to_ascii_lowercase()),
                 host: wanted.hostname.clone(),
                 port: wanted.port,
                 path: wanted.path.as_ref().map(path_rewrite).transpose()?,
                 status: wanted.status_code.unwrap_or(302),
-            }));
+            });
         }
         "URLRewrite" => {
             let wanted = filter.url_rewrite.as_ref().ok_or_else(missing)?;
-            action.rewrite_host.clone_from(&wanted.hostname);
-            action.rewrite_path = wanted.path.as_ref().map(path_rewrite).transpose()?;
+            seldom.rewrite_host.clone_from(&wanted.hostname);
+            seldom.rewrite_path = wanted.path.as_ref().map(path_rewrite).transpose()?;
         }
-        "CORS" => action.cors = Some(Box::new(cors(filter.cors.as_ref().ok_or_else(missing)?)?)),
+        "CORS" => seldom.cors = Some(cors(filter.cors.as_ref().ok_or_else(missing)?)?),
         other => return Err(Problem(format!("filter {other} is not served"))),
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! An Ingress as routes, with what its annotations ask for.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -14,8 +13,9 @@ use crate::client_auth::{ClientAuth, Guard};
 use crate::extra::{Extra, FixedRedirect};
 use crate::object::{Id, Ingress, IngressPath, PathType, PortRef, ServiceRef, Users};
 use crate::password::{self, Login};
+use crate::rare::Rare;
 use crate::route::{
-    Action, CLEAR, Owner, PathMatch, PathRewrite, Precedence, Route, SECURE, SHARED, Target, Targets,
+    Action, CLEAR, Owner, PathMatch, PathRewrite, Route, SECURE, SHARED, Seldom, Target, Targets,
 };
 
 pub(super) fn regex(pattern: &str, ignore_case: bool) -> Result<Regex, Problem> {
@@ -30,7 +30,7 @@ struct Common<'a> {
     extra: Option<Arc<Extra>>,
     services: &'a mut Services,
     compiled: Compiled,
-    place: usize,
+    place: u32,
 }
 
 /// What is known of a Secret with users; None: nothing yet.
@@ -87,7 +87,7 @@ fn check(
     services: &mut Services,
 ) -> Result<Check, &'static str> {
     // What the gateway can reach is not for a tenant to ask by it.
-    if wanted.namespace != ingress.namespace {
+    if *wanted.namespace != *ingress.namespace {
         let remedy = "name a Service of the Ingress' own namespace; nobody is let in";
         compiled.problems.push(Problem(format!("annotation auth-url: {remedy}")));
         return Err("its annotation auth-url can't be followed");
@@ -101,7 +101,7 @@ fn check(
 
 /// A Secret of an Ingress' own namespace, named with or without that.
 fn own_secret(ingress: &Id, text: &str) -> Option<Id> {
-    let own = ingress.namespace.as_str();
+    let own: &str = &ingress.namespace;
     let (namespace, name) = text.split_once('/').unwrap_or((own, text));
     (namespace == own).then(|| Id::new(namespace, name))
 }
@@ -204,11 +204,11 @@ impl Common<'_> {
                 }
             }
             // The Ingress's own default takes what its hosts have no path for.
-            if let Some(service) = &ingress.default_backend {
+            if let Some(service) = ingress.default_backend.as_deref() {
                 self.push(&host, PathMatch::prefix("/"), service, tls);
             }
         }
-        if let (Some(service), true) = (&ingress.default_backend, ingress.rules.is_empty()) {
+        if let (Some(service), true) = (ingress.default_backend.as_deref(), ingress.rules.is_empty()) {
             let tls = !ingress.tls.is_empty();
             self.app_root("", tls);
             self.push("", PathMatch::prefix("/"), service, tls);
@@ -270,35 +270,29 @@ impl Common<'_> {
         let action = Action {
             targets: Targets::new(vec![(1, target)]),
             to_https: self.to_https(tls),
-            rewrite_host: annotations.host.clone(),
-            rewrite_path,
-            request_headers: annotations.request_headers.clone(),
-            limits: annotations.limits.clone(),
-            cors: annotations.cors.clone().map(Box::new),
+            request_headers: annotations.request_headers.clone().into(),
+            limits: annotations.limits.clone().into(),
             grpc: annotations.grpc,
             compress: annotations.compress,
             extra: self.extra.clone(),
+            seldom: Rare::from(Seldom {
+                rewrite_host: annotations.host.clone(),
+                rewrite_path,
+                cors: annotations.cors.clone(),
+                ..Seldom::default()
+            }),
             ..Action::default()
         };
         self.route(host, path, action);
     }
 
     fn route(&mut self, host: &str, path: PathMatch, action: Action) {
-        let ingress = self.ingress;
         let route = Route {
             owner: self.owner.clone(),
             path,
-            method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
-            precedence: Precedence {
-                method: Reverse(false),
-                headers: Reverse(0),
-                query: Reverse(0),
-                created: ingress.created,
-                id: ingress.id.clone(),
-                place: (self.place, 0),
-            },
+            conditions: Rare::default(),
+            created: self.ingress.created,
+            place: (self.place, 0),
             one_label: true,
             listeners: CLEAR | SECURE,
             action: Arc::new(action),

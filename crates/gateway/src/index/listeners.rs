@@ -104,7 +104,7 @@ pub(super) fn authorities(gateway: &Gateway) -> BTreeSet<Id> {
 }
 
 pub(super) fn named(gateway: &Gateway, reference: &ObjectRef) -> Id {
-    Id::new(reference.namespace.as_ref().unwrap_or(&gateway.id.namespace), &reference.name)
+    Id::new(reference.namespace.as_deref().unwrap_or(&gateway.id.namespace), &reference.name)
 }
 
 /// Reads a Gateway's listeners. `slots` are the ones of last time: a listener

@@ -45,7 +45,7 @@ impl Index {
         let inside: Vec<Key> = self
             .placed
             .range(first..)
-            .take_while(|((id, _), _)| id.namespace == name)
+            .take_while(|((id, _), _)| *id.namespace == *name)
             .map(|((id, kind), _)| (*kind, id.clone()))
             .collect();
         for key in inside {

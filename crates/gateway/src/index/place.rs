@@ -1,12 +1,14 @@
 //! What an object has in the table, and its replacement by what it wants now.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::attach::Parent;
 use super::{Claim, Index, Key, Problem, Reason, link};
 use crate::few::Few;
 use crate::object::{Id, Kind, PortRef};
+use crate::rare::{Rare, Usual};
 use crate::route::{Route, SHARED, Zone};
 use crate::table::HostKey;
 
@@ -15,8 +17,13 @@ use crate::table::HostKey;
 pub(super) struct Placed {
     pub claim: Option<Claim>,
     pub hosts: Few<HostKey, ()>,
-    pub secrets: Vec<(Arc<str>, Id)>,
     pub backends: Vec<(Id, PortRef)>,
+    /// What an Ingress seldom has.
+    pub more: Rare<More>,
+}
+
+#[derive(Default)]
+pub(super) struct More {
     /// Other namespaces that it refers to.
     pub foreign: BTreeSet<String>,
     pub problems: Vec<Problem>,
@@ -30,6 +37,43 @@ pub(super) struct Placed {
     pub lost: BTreeSet<HostKey>,
     /// The Secrets with the users who may log in, and with authorities.
     pub users: Vec<Id>,
+}
+
+impl Usual for More {
+    fn usual() -> &'static Self {
+        static USUAL: More = More {
+            foreign: BTreeSet::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            unresolved: Vec::new(),
+            broken_rules: 0,
+            rules: 0,
+            parents: Vec::new(),
+            lost: BTreeSet::new(),
+            users: None,
+        };
+        &USUAL
+    }
+
+    fn is_usual(&self) -> bool {
+        let Self { foreign, problems, notes, unresolved, broken_rules, rules, parents, lost, users } = self;
+        foreign.is_empty()
+            && problems.is_empty()
+            && notes.is_empty()
+            && unresolved.is_empty()
+            && (*broken_rules, *rules) == (0, 0)
+            && parents.is_empty()
+            && lost.is_empty()
+            && users.is_none()
+    }
+}
+
+impl Deref for Placed {
+    type Target = More;
+
+    fn deref(&self) -> &More {
+        &self.more
+    }
 }
 
 /// An object's routes, before they are placed.
@@ -101,14 +145,12 @@ impl Index {
         let users = old.as_ref().map(|old| old.users.clone()).unwrap_or_default();
         if let Some(old) = &old {
             for host in old.hosts.keys() {
-                if let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) {
-                    state.routes.remove(claim);
-                    state.certificates.remove(claim);
-                }
                 touched.insert(host.clone());
-            }
-            for (host, secret) in &old.secrets {
-                self.unclaim(host, secret);
+                let (Some(state), Some(claim)) = (self.hosts.get_mut(host), &old.claim) else { continue };
+                state.routes.remove(claim);
+                if let Some(secret) = state.certificates.remove(claim) {
+                    self.unclaim(&host.1, &secret);
+                }
             }
             self.relate(key, old, false);
         }
@@ -117,14 +159,17 @@ impl Index {
             let mut placed = Placed {
                 claim: Some(claim.clone()),
                 backends: compiled.backends,
-                foreign: compiled.foreign,
-                problems: compiled.problems,
-                notes: compiled.notes,
-                unresolved: compiled.unresolved,
-                broken_rules: compiled.broken_rules,
-                rules: compiled.rules,
-                parents: compiled.parents,
-                users: compiled.users,
+                more: Rare::from(More {
+                    foreign: compiled.foreign,
+                    problems: compiled.problems,
+                    notes: compiled.notes,
+                    unresolved: compiled.unresolved,
+                    broken_rules: compiled.broken_rules,
+                    rules: compiled.rules,
+                    parents: compiled.parents,
+                    lost: BTreeSet::new(),
+                    users: compiled.users,
+                }),
                 ..Placed::default()
             };
             if let Some(route) = compiled.routes.first()
@@ -135,7 +180,7 @@ impl Index {
             for (zone, host, route) in compiled.routes {
                 let host = self.host(zone, &host);
                 let state = self.hosts.entry(host.clone()).or_default();
-                state.routes.or_insert_with(claim.clone(), Vec::new).push(Arc::new(route));
+                state.routes.or_insert_with(claim.clone(), || Vec::with_capacity(1)).push(Arc::new(route));
                 placed.hosts.insert(host, ());
             }
             for (host, secret) in compiled.certificates {
@@ -148,8 +193,7 @@ impl Index {
                 let wanted = self.secrets.entry(secret);
                 let secret = wanted.key().clone();
                 *wanted.or_default().hosts.or_insert_with(host.1.clone(), || 0) += 1;
-                state.certificates.insert(claim.clone(), secret.clone());
-                placed.secrets.push((host.1.clone(), secret));
+                state.certificates.insert(claim.clone(), secret);
                 placed.hosts.insert(host, ());
             }
             touched.extend(placed.hosts.keys().cloned());
@@ -157,7 +201,6 @@ impl Index {
                 *service = self.services.known(service.clone());
             }
             placed.backends.shrink_to_fit();
-            placed.secrets.shrink_to_fit();
             self.relate(key, &placed, true);
             self.placed.insert(place.clone(), Box::new(placed));
         }

@@ -16,8 +16,8 @@ pub(super) type Sectioned = (Option<String>, Result<Arc<BackendTls>, String>);
 
 #[derive(Default)]
 struct State {
-    /// None: no such Service.
-    ports: Option<Vec<ServicePort>>,
+    /// The same object that the index has; None: no such Service.
+    service: Option<Arc<Object>>,
     /// The same objects that the index has.
     slices: Few<Id, Arc<Object>>,
     /// By section, which is a port's name; the first that fits counts.
@@ -28,7 +28,11 @@ struct State {
 
 impl State {
     fn port(&self, port: &PortRef) -> Option<&ServicePort> {
-        self.ports.iter().flatten().find(|candidate| match port {
+        let ports = match self.service.as_deref() {
+            Some(Object::Service(service)) => service.ports.as_slice(),
+            _ => &[],
+        };
+        ports.iter().find(|candidate| match port {
             PortRef::Number(number) => candidate.number == *number,
             PortRef::Name(name) => candidate.name == *name,
         })
@@ -95,7 +99,7 @@ impl State {
     }
 
     fn unused(&self) -> bool {
-        self.ports.is_none() && self.slices.is_empty() && self.backends.is_empty() && self.tls.is_empty()
+        self.service.is_none() && self.slices.is_empty() && self.backends.is_empty() && self.tls.is_empty()
     }
 }
 
@@ -120,8 +124,8 @@ impl Services {
         }
     }
 
-    pub fn set_service(&mut self, service: &Id, ports: Option<Vec<ServicePort>>) {
-        self.change(service, |state| state.ports = ports);
+    pub fn set_service(&mut self, id: &Id, service: Option<Arc<Object>>) {
+        self.change(id, |state| state.service = service);
     }
 
     pub fn set_slice(&mut self, service: &Id, id: &Id, slice: Option<Arc<Object>>) {
@@ -192,12 +196,12 @@ impl Index {
             }
         }
         let (old, new) = (service(old), service(new));
-        self.services.set_service(id, new.map(|service| service.ports.clone()));
+        self.services.set_service(id, self.objects.get(&(Kind::Service, id.clone())).cloned());
         let routes = self.service_routes.get(id).map(|routes| routes.keys().cloned().collect::<Vec<_>>());
         for key in routes.unwrap_or_default() {
             self.touch(key.0, &key.1);
         }
-        let entrance = |service: &object::Service| service.entrance.clone();
+        let entrance = |service: &object::Service| service.entrance.as_deref().cloned();
         let (before, after) = (old.and_then(entrance), new.and_then(entrance));
         if before == after {
             return;

@@ -276,7 +276,7 @@ impl Index {
                 let reference = json!({
                     "group": GROUP,
                     "kind": "Gateway",
-                    "namespace": gateway.namespace,
+                    "namespace": &*gateway.namespace,
                     "name": gateway.name,
                 });
                 let before = own(current, &self.scope.controller)

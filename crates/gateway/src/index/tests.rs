@@ -7,12 +7,14 @@ mod ingress;
 
 use http::{HeaderMap, Method};
 use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::certificate::tests::pair;
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
+use crate::lean::{Lean, Parts};
 use crate::object::{self, Secret};
 use crate::route::{Redirect, Request, Route, Target, View};
 use crate::table::Found;
@@ -22,24 +24,34 @@ pub(crate) struct World {
     pub table: Arc<Table>,
 }
 
+/// As it is watched, which loses nothing that is wanted of the whole object.
+fn watched<K>(document: serde_yaml_ng::Value) -> Object
+where
+    K: Parts + kube::Resource + DeserializeOwned + Into<Object>,
+{
+    use serde_yaml_ng::from_value;
+    let lean = from_value::<Lean<K>>(document.clone()).unwrap().object;
+    assert_eq!(lean, from_value::<K>(document).unwrap().into());
+    lean
+}
+
 fn parse(document: serde_yaml_ng::Value) -> Object {
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
     use k8s_openapi::api::discovery::v1::EndpointSlice;
     use k8s_openapi::api::networking::v1::Ingress;
-    use serde_yaml_ng::from_value;
     match document["kind"].as_str().unwrap() {
-        "Ingress" => from_value::<Ingress>(document).unwrap().into(),
-        "Service" => from_value::<Service>(document).unwrap().into(),
-        "EndpointSlice" => from_value::<EndpointSlice>(document).unwrap().into(),
-        "HTTPRoute" => from_value::<HTTPRoute>(document).unwrap().into(),
-        "Gateway" => from_value::<Gateway>(document).unwrap().into(),
-        "GatewayClass" => from_value::<GatewayClass>(document).unwrap().into(),
-        "GRPCRoute" => from_value::<GRPCRoute>(document).unwrap().into(),
-        "TLSRoute" => from_value::<TLSRoute>(document).unwrap().into(),
-        "ReferenceGrant" => from_value::<ReferenceGrant>(document).unwrap().into(),
-        "BackendTLSPolicy" => from_value::<BackendTLSPolicy>(document).unwrap().into(),
-        "Namespace" => from_value::<Namespace>(document).unwrap().into(),
-        "ConfigMap" => from_value::<ConfigMap>(document).unwrap().into(),
+        "Ingress" => watched::<Ingress>(document),
+        "Service" => watched::<Service>(document),
+        "EndpointSlice" => watched::<EndpointSlice>(document),
+        "HTTPRoute" => watched::<HTTPRoute>(document),
+        "Gateway" => watched::<Gateway>(document),
+        "GatewayClass" => watched::<GatewayClass>(document),
+        "GRPCRoute" => watched::<GRPCRoute>(document),
+        "TLSRoute" => watched::<TLSRoute>(document),
+        "ReferenceGrant" => watched::<ReferenceGrant>(document),
+        "BackendTLSPolicy" => watched::<BackendTLSPolicy>(document),
+        "Namespace" => watched::<Namespace>(document),
+        "ConfigMap" => watched::<ConfigMap>(document),
         other => panic!("{other}"),
     }
 }
@@ -63,7 +75,11 @@ impl World {
 
     fn secret(&mut self, namespace: &str, name: &str, names: &[&str]) {
         let (certificate, key) = pair(names);
-        self.index.apply(Object::Secret(Secret { id: Id::new(namespace, name), certificate, key }));
+        self.index.apply(Object::Secret(Secret {
+            id: Id::new(namespace, name),
+            certificate: certificate.into(),
+            key: key.into(),
+        }));
     }
 
     /// `GET http://host/path?query header=value ...`
@@ -650,8 +666,8 @@ fn a_name_is_shown_its_own_certificate_or_the_default_one() {
     world.secret("a", "s", &["a.example"]);
     world.index.apply(Object::Secret(Secret {
         id: Id::new("a", "s"),
-        certificate: b"x".into(),
-        key: b"y".into(),
+        certificate: b"x".to_vec().into(),
+        key: b"y".to_vec().into(),
     }));
     assert_eq!(world.shown("a.example"), default);
     world.secret("b", "s", &["a.example"]);

@@ -188,7 +188,7 @@ fn ingress(rng: &mut StdRng) -> Object {
         created: rng.random_range(-1..4),
         class: rng.random_bool(0.1).then(|| word(rng, &["nginx", "atoll", "", "other"])),
         annotations: annotations.into_iter().collect(),
-        default_backend: backend(rng).filter(|_| rng.random_bool(0.2)),
+        default_backend: backend(rng).filter(|_| rng.random_bool(0.2)).map(Box::new),
         rules,
         tls,
     })
@@ -218,7 +218,7 @@ fn other(rng: &mut StdRng, pairs: &[(Vec<u8>, Vec<u8>)]) -> Object {
         _ => {
             let id = Id::new(namespace, format!("t{}", rng.random_range(0..3)));
             let (certificate, key) = pairs.choose(rng).unwrap().clone();
-            Object::Secret(Secret { id, certificate, key })
+            Object::Secret(Secret { id, certificate: certificate.into(), key: key.into() })
         }
     }
 }

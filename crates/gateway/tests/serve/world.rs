@@ -265,8 +265,8 @@ impl Authority {
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         Object::Secret(Secret {
             id,
-            certificate: certificate.pem().into_bytes(),
-            key: key.serialize_pem().into_bytes(),
+            certificate: certificate.pem().into_bytes().into(),
+            key: key.serialize_pem().into_bytes().into(),
         })
     }
 
