@@ -1,9 +1,10 @@
-//! `/readyz` and `/metrics`, on a port that tenants don't reach.
+//! `/readyz`, `/metrics` and, for the meter, `/usage`, on a port that tenants don't reach.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::usage::{GatewayCounts, GatewayUsage};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -20,6 +21,8 @@ pub(crate) struct Admin {
     pub table: Arc<Table>,
     pub metrics: Arc<Metrics>,
     pub ready: AtomicBool,
+    /// Which life of this process: what it counts begins at nothing with each.
+    pub epoch: String,
 }
 
 impl Admin {
@@ -48,12 +51,27 @@ impl Admin {
                 "waiting for the first full list of every kind, or for a snapshot\n".to_owned(),
             ),
             "/metrics" => (StatusCode::OK, self.metrics.render(&self.table)),
-            _ => (StatusCode::NOT_FOUND, "there are /readyz and /metrics\n".to_owned()),
+            "/usage" => match serde_json::to_string(&self.usage()) {
+                Ok(text) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            _ => (StatusCode::NOT_FOUND, "there are /readyz, /metrics and /usage\n".to_owned()),
         };
         let mut response = Response::new(Full::new(text.into()));
         *response.status_mut() = status;
         let plain = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
         response
+    }
+
+    fn usage(&self) -> GatewayUsage {
+        let mut usage = GatewayUsage { epoch: self.epoch.clone(), ..GatewayUsage::default() };
+        self.table.tenants.for_each(|_, tenant| {
+            let counts = tenant.counts();
+            if counts != GatewayCounts::default() {
+                usage.namespaces.insert(tenant.namespace.to_string(), counts);
+            }
+        });
+        usage
     }
 }

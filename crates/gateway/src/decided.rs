@@ -25,6 +25,8 @@ pub struct Decided {
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) tried: Vec<SocketAddr>,
     pub(crate) received: u64,
+    /// What has gone by of a WebSocket, which may stay for days: received and sent.
+    pub(crate) counted: (u64, u64),
     /// For a WebSocket's handshake.
     pub(crate) gate: Option<Arc<Gate>>,
     /// What is changed for this backend of several.
@@ -56,6 +58,15 @@ impl Decided {
     /// How long a part of a body waits for its workspace's share of the bandwidth.
     pub(crate) fn delay(&self, body: Option<&Bytes>) -> Option<Duration> {
         self.route.as_ref()?.owner.tenant.delay(body?.len())
+    }
+
+    /// Counts what a WebSocket received and sent at once for its workspace.
+    pub(crate) fn count(&mut self, received: usize, sent: usize) {
+        if let (Some(_), Some(route)) = (&self.gate, &self.route) {
+            let (received, sent) = (received as u64, sent as u64);
+            route.owner.tenant.carry(received, sent);
+            self.counted = (self.counted.0 + received, self.counted.1 + sent);
+        }
     }
 
     pub(crate) fn extra(&self) -> Option<&Extra> {

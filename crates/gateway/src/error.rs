@@ -21,6 +21,9 @@ pub enum Error {
     /// The access log has no thread to be written by.
     #[error("can't write an access log: {0}")]
     AccessLog(std::io::Error),
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes: start the gateway again")]
+    NoRandomness,
     /// rustls refused its own defaults.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),

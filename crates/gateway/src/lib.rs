@@ -174,7 +174,12 @@ pub async fn run(
 
     let snapshot = config.snapshot.map(Snapshot::new);
     let loaded = load(snapshot.as_ref(), &mut index);
-    let admin = Arc::new(admin::Admin { table, metrics: metrics.clone(), ready: AtomicBool::new(false) });
+    let admin = Arc::new(admin::Admin {
+        table,
+        metrics: metrics.clone(),
+        ready: AtomicBool::new(false),
+        epoch: epoch()?,
+    });
     let admin_task = tokio::spawn(admin.clone().serve(admin_listener));
 
     let (to, from) = mpsc::channel(WAITING);
@@ -320,4 +325,12 @@ fn save(index: &Index, saved: &mut u64, snapshot: Option<&Snapshot>) -> Option<J
         }
         started.elapsed()
     }))
+}
+
+/// Like no other process's.
+fn epoch() -> Result<String, Error> {
+    let mut random = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| Error::NoRandomness)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -349,7 +348,7 @@ fn tell(log: &AccessLog, session: &Session, decided: &Decided, passed: &Passed) 
     log.write(&Line {
         trace: decided.trace.as_str(),
         client: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address.ip().to_canonical()),
-        namespace: owner.map(|owner| owner.id.namespace.as_str()),
+        namespace: owner.map(|owner| &*owner.id.namespace),
         kind: owner.map(|owner| owner.kind.as_str()),
         route: owner.map(|owner| owner.id.name.as_str()),
         protocol: if head.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
@@ -560,6 +559,7 @@ impl ProxyHttp for Proxy {
         if decided.deadline.is_some_and(|deadline| Instant::now() > deadline) {
             return Error::e_explain(ErrorType::HTTPStatus(504), "the time for the request is over");
         }
+        decided.count(0, body.as_ref().map_or(0, Bytes::len));
         Ok(decided.delay(body.as_ref()))
     }
 
@@ -582,6 +582,7 @@ impl ProxyHttp for Proxy {
             mirrors.clear();
         }
         decided.received += body.as_ref().map_or(0, |body| body.len() as u64);
+        decided.count(body.as_ref().map_or(0, Bytes::len), 0);
         let limit = decided.route.as_ref().and_then(|route| route.action.limits.body);
         if limit.is_some_and(|limit| decided.received > limit) {
             let mut error = Error::explain(ErrorType::HTTPStatus(413), "the body is too large");
@@ -733,8 +734,8 @@ impl ProxyHttp for Proxy {
         };
         if let Some(owner) = route {
             owner.count(&passed);
-            owner.tenant.received.fetch_add(passed.received, Ordering::Relaxed);
-            owner.tenant.sent.fetch_add(passed.sent, Ordering::Relaxed);
+            let (received, sent) = decided.counted;
+            owner.tenant.carry(passed.received.saturating_sub(received), passed.sent.saturating_sub(sent));
         }
         if let Some(log) = &self.access_log {
             tell(log, session, decided, &passed);

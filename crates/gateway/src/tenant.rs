@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::usage::GatewayCounts;
 use arc_swap::ArcSwap;
 
 use crate::rate::{Bucket, Rate, now};
@@ -85,6 +86,22 @@ impl Tenant {
             compressing: AtomicU32::new(0),
             over_rate: AtomicU64::new(0),
             over_concurrent: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts bytes that went by.
+    pub(crate) fn carry(&self, received: u64, sent: u64) {
+        self.received.fetch_add(received, Ordering::Relaxed);
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+    }
+
+    /// What has been carried, for the meter.
+    pub(crate) fn counts(&self) -> GatewayCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GatewayCounts {
+            requests: read(&self.admitted),
+            sent_bytes: read(&self.sent),
+            received_bytes: read(&self.received),
         }
     }
 

@@ -1,14 +1,17 @@
 //! A connection that is handed on to a backend as it is, or without its TLS.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::route::{Owner, Route, Target};
-use crate::tenant;
+use crate::tenant::{self, Tenant};
 use crate::traffic::Passed;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,7 +39,7 @@ pub(crate) struct Opened {
 }
 
 impl Drop for Opened {
-    /// One request, as long as it was; what went by is not ours to count.
+    /// One request, as long as it was; its bytes were counted as they went by.
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.owner.count(&Passed { status: 200, received: 0, sent: 0, took });
@@ -70,16 +73,57 @@ impl Tunnel {
     }
 
     pub async fn carry(mut self) {
-        let backend = &mut self.backend.stream;
+        let mut backend = Counted { stream: &mut self.backend.stream, tenant: &self.backend.owner.tenant };
         if backend.write_all(&self.read).await.is_err() {
             return;
         }
         let ended = match &mut self.client {
-            Client::Plain(stream) => copy_bidirectional(stream, backend).await,
-            Client::Tls(stream) => copy_bidirectional(stream.as_mut(), backend).await,
+            Client::Plain(stream) => copy_bidirectional(stream, &mut backend).await,
+            Client::Tls(stream) => copy_bidirectional(stream.as_mut(), &mut backend).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a tunnel ended");
         }
+    }
+}
+
+/// A connection to a backend whose bytes count for its workspace.
+struct Counted<'a> {
+    stream: &'a mut TcpStream,
+    tenant: &'a Tenant,
+}
+
+impl AsyncRead for Counted<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut *self.stream).poll_read(context, buffer);
+        self.tenant.carry(0, (buffer.filled().len() - before) as u64);
+        read
+    }
+}
+
+impl AsyncWrite for Counted<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut *self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.tenant.carry(count as u64, 0);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(context)
     }
 }

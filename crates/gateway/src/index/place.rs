@@ -50,7 +50,7 @@ impl Usual for More {
             rules: 0,
             parents: Vec::new(),
             lost: BTreeSet::new(),
-            users: None,
+            users: Vec::new(),
         };
         &USUAL
     }
@@ -64,7 +64,7 @@ impl Usual for More {
             && (*broken_rules, *rules) == (0, 0)
             && parents.is_empty()
             && lost.is_empty()
-            && users.is_none()
+            && users.is_empty()
     }
 }
 
