@@ -156,3 +156,71 @@ fn bytes_billed_are_the_bytes_that_went_by() {
     });
     person.leave();
 }
+
+#[test]
+fn what_an_address_sends_is_billed_and_to_its_workspace() {
+    const SIZE: u64 = 1_000_000;
+    let cluster = Cluster::shared();
+    let person = Person::new(cluster, "gwen", "gwen-lab");
+    let namespace = person.namespace.as_str();
+    let host = "gwen.atollapps.localhost";
+    person.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: {namespace}, labels: {{app: web}}}}, \
+         spec: {{containers: [{{name: c, image: 'nginx:1.22'}}]}}}}\n---\n\
+         {{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: {namespace}}}, \
+         spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}}}\n---\n\
+         {{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {{name: web, namespace: {namespace}}}, \
+         spec: {{rules: [{{host: {host}, http: {{paths: [{{path: /, pathType: Prefix, \
+         backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]}}}}\n"
+    ));
+    person.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod/web", "--timeout=90s"]).ok();
+    let line = format!("head -c {SIZE} /dev/zero | tr '\\0' x > /usr/share/nginx/html/million");
+    person.kubectl(&["exec", "-n", namespace, "web", "--", "sh", "-c", &line]).ok();
+    let address = format!("https://{host}:{}/million", cluster.https());
+    // The pod's own counters begin with the first request that was served.
+    let (mut asked, mut sent) = (0, 0);
+    eventually("the address answers", Duration::from_secs(60), || {
+        let (status, body) = cluster.curl(&address);
+        if status == "200" {
+            (asked, sent) = (asked + 1, sent + body.len() as u64);
+            return Ok(());
+        }
+        Err(format!("{status} {body}"))
+    });
+    let told = || {
+        let lines = person.api(&format!("/api/v1/workspaces/{}/usage", person.workspace));
+        let lines = lines.as_array().unwrap().clone();
+        let of = |meter: &str| {
+            let mine = lines.iter().filter(|line| line["name"] == "gateway" && line["meter"] == meter);
+            mine.map(|line| line["quantity"].as_u64().unwrap()).sum::<u64>()
+        };
+        (of("gateway_requests"), of("gateway_sent_bytes"))
+    };
+    // Some were answered by "not yet" before; they count, too.
+    let first = eventually("the first request is billed", Duration::from_secs(180), || {
+        let (requests, bytes) = told();
+        if requests >= asked && bytes >= sent {
+            Ok((requests, bytes))
+        } else {
+            Err(format!("{requests} {bytes}"))
+        }
+    });
+    let agent = running_agent(cluster);
+    for turn in 0..20 {
+        if turn == 10 {
+            kill(&agent);
+        }
+        let (status, body) = cluster.curl(&address);
+        assert_eq!((status.as_str(), body.len() as u64), ("200", SIZE));
+    }
+    let wanted = (first.0 + 20, first.1 + 20 * SIZE);
+    eventually("every request and byte is billed, once", Duration::from_secs(180), || {
+        let billed = told();
+        if billed == wanted { Ok(()) } else { Err(format!("{billed:?}, and not {wanted:?}")) }
+    });
+    let stranger = Person::new(cluster, "gus", "gus-lab");
+    let lines = stranger.api(&format!("/api/v1/workspaces/{}/usage", stranger.workspace));
+    assert!(lines.as_array().unwrap().iter().all(|line| line["name"] != "gateway"), "{lines}");
+    stranger.leave();
+    person.leave();
+}
