@@ -96,6 +96,8 @@ impl World {
                 "403" if body.contains("has no room") => "refused".to_owned(),
                 // By these clients know that they may try again.
                 "429" | "503" => "later".to_owned(),
+                // Two hundred at once on a busy machine: not every connection comes about.
+                "000" => "later".to_owned(),
                 _ => format!("{status} {body}"),
             };
             *answers.entry(what).or_default() += 1;
