@@ -111,6 +111,8 @@ impl From<Meta> for ObjectMeta {
 macro_rules! parts {
     ($kind:ty { $($field:ident: $type:ty),* }) => {
         impl Parts for $kind {
+            // Of a Service it is every field.
+            #[allow(clippy::needless_update)]
             fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 #[derive(Deserialize, Default)]
                 #[serde(default)]
