@@ -80,7 +80,7 @@ enum Role {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    // Huge pages that are hardly begun would be most of what a small role weighs.
+    // Where the system gives huge pages unasked, a small role would be mostly those.
     let _ = nix::sys::prctl::set_thp_disable(true);
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()

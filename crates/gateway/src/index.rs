@@ -179,6 +179,7 @@ impl Index {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a copy of it is kept")]
     pub fn apply(&mut self, object: Object) {
         let key = (object.kind(), object.id().clone());
         // One that is on its way when nobody wants it any more.

@@ -111,6 +111,8 @@ impl From<Meta> for ObjectMeta {
 macro_rules! parts {
     ($kind:ty { $($field:ident: $type:ty),* }) => {
         impl Parts for $kind {
+            // Of a Service it is every field.
+            #[allow(clippy::needless_update)]
             fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 #[derive(Deserialize, Default)]
                 #[serde(default)]
@@ -185,5 +187,24 @@ mod tests {
         assert!(serde_json::from_value::<Lean<Secret>>(secret).is_ok());
         let route = json!({"metadata": meta});
         assert!(serde_json::from_value::<Lean<HTTPRoute>>(route).is_err());
+    }
+
+    #[test]
+    fn the_addresses_of_a_gateway_are_read() {
+        let service = json!({
+            "metadata": {
+                "name": "b",
+                "namespace": api::names::SYSTEM_NAMESPACE,
+                "annotations": {api::names::GATEWAY_ANNOTATION: "a/gw"},
+                "labels": {"c": "d"},
+            },
+            "spec": {"ports": [{"port": 80, "targetPort": 8080}], "loadBalancerIP": "10.0.0.1"},
+            "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}},
+        });
+        let lean: Lean<Service> = serde_json::from_value(service.clone()).unwrap();
+        let whole: Object = serde_json::from_value::<Service>(service).unwrap().into();
+        assert_eq!(lean.object, whole);
+        let Object::Service(service) = whole else { panic!("{whole:?}") };
+        assert_eq!(service.entrance.unwrap().addresses, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
     }
 }

@@ -23,7 +23,8 @@ use crate::tenant::Tenant;
 const SHARDS: usize = 8192;
 
 /// Of just the size it needs; so few entries are looked through one by one.
-type Shard<K, V> = ArcSwap<Box<[(K, Arc<V>)]>>;
+type Entries<K, V> = Box<[(K, Arc<V>)]>;
+type Shard<K, V> = ArcSwap<Entries<K, V>>;
 
 /// A map that is read without locks and changed one small piece at a time. One
 /// writer at a time, which is the index.
@@ -35,7 +36,7 @@ pub struct Sharded<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Default for Sharded<K, V> {
     fn default() -> Self {
-        let empty: Arc<Box<[(K, Arc<V>)]>> = Arc::default();
+        let empty: Arc<Entries<K, V>> = Arc::default();
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::new(empty.clone())).collect(),
             hasher: RandomState::new(),
@@ -62,10 +63,9 @@ impl<K: Clone + Eq + Hash, V> Sharded<K, V> {
     pub fn set(&self, key: K, value: Option<Arc<V>>) {
         let shard = self.shard(&key);
         let old = shard.load();
-        let others = old.iter().filter(|(other, _)| *other != key).cloned();
-        let has = value.is_some();
-        let new: Vec<_> = others.chain(value.map(|value| (key.clone(), value))).collect();
-        let had = old.len() + usize::from(has) > new.len();
+        let mut new: Vec<_> = old.iter().filter(|(other, _)| *other != key).cloned().collect();
+        let (had, has) = (new.len() < old.len(), value.is_some());
+        new.extend(value.map(|value| (key, value)));
         shard.store(Arc::new(new.into()));
         match (had, has) {
             (false, true) => self.length.fetch_add(1, Ordering::Relaxed),
