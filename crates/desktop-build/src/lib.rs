@@ -114,8 +114,9 @@ fn compile(options: &Options, toolchain: &toolchain::Toolchain) -> Result<PathBu
     }
     (options.progress)("compiling the desktop to wasm");
     // A directory of its own: what two compilers make of the same crates would
-    // replace each other.
-    let target = options.cache.join("wasm-cargo");
+    // replace each other. And each checkout its own: cargo would take another's
+    // for this one's, by their files' times.
+    let target = options.cache.join("wasm-cargo").join(inputs::place(&options.workspace));
     cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_BUILD_BUILD_DIR", &target).args([
         "build",
         "--quiet",

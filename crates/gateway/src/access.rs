@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -109,10 +109,7 @@ fn write(waiting: &Receiver<Vec<u8>>, writer: impl Write) {
             if writer.write_all(&line).is_err() {
                 return;
             }
-            next = match waiting.try_recv() {
-                Ok(line) => Some(line),
-                Err(mpsc::TryRecvError::Empty | mpsc::TryRecvError::Disconnected) => None,
-            };
+            next = waiting.try_recv().ok();
         }
         if writer.flush().is_err() {
             return;

@@ -150,10 +150,11 @@ fn what_was_written_without_the_controller_is_done_or_refused_when_it_is_back() 
         "{{apiVersion: atoll.dev/v1alpha1, kind: Member, metadata: {{name: nils, namespace: {}}}, spec: {{account: nils, role: viewer}}}}",
         person.namespace
     ));
-    person.apply(&workspace("nora-late"));
+    // As the server does for people.
+    cluster.apply(&workspace("nora-late"));
     // Nobody knows yet that it is one too many.
     std::thread::sleep(Duration::from_millis(1100));
-    person.apply(&workspace("nora-later"));
+    cluster.apply(&workspace("nora-later"));
     let namespace = person.namespace.as_str();
     // Whoever may do everything breaks what is kept.
     cluster.kubectl(&["delete", "rolebinding", "atoll:owner", "-n", namespace]).ok();
