@@ -77,10 +77,10 @@ impl Gateways {
             let Some(address) = address(pod) else { continue };
             match tokio::time::timeout(ANSWER, ask(address)).await {
                 Ok(Ok(usage)) => {
-                    self.hear(pod.name_any(), usage, time, |namespace| payer(cluster, namespace))
+                    self.hear(pod.name_any(), usage, time, |namespace| payer(cluster, namespace));
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%address, error = format!("{error:#}"), "a gateway said nothing")
+                    tracing::debug!(%address, error = format!("{error:#}"), "a gateway said nothing");
                 }
                 Err(_) => tracing::debug!(%address, "a gateway did not answer"),
             }
