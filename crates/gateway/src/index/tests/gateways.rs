@@ -306,7 +306,7 @@ fn a_tenants_service_leads_to_no_gateway() {
 
 #[test]
 fn a_policy_holds_for_its_service_and_the_older_of_two_wins() {
-    let (certificate, _) = crate::certificate::tests::pair(&["backend.example"]);
+    let (certificate, _) = pair(&["backend.example"]);
     let certificate = String::from_utf8(certificate).unwrap().replace('\n', "\\n");
     let policy = |name: &str, created: u32, map: &str| {
         format!(
