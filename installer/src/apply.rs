@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// The name under which our changes are known to the API server.
 pub const FIELD_MANAGER: &str = "atoll";
 
+/// How long an object may be refused because something is still starting.
+const STARTING_LIMIT: Duration = Duration::from_secs(60);
+
 /// A client for the cluster whose administrator's kubeconfig is given.
 pub async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
     let unusable = |reason: String| Error::Machine {
@@ -103,8 +106,43 @@ pub async fn apply(
             .as_str()
             .ok_or_else(|| Error::Manifest { name: what.clone(), reason: "it needs metadata.name".into() })?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let answer = api.patch(name, &parameters, &Patch::Apply(object)).await;
-        stored.push(answer.map_err(Error::kubernetes(format!("applying {what}")))?);
+        let started = Instant::now();
+        let applied = loop {
+            match api.patch(name, &parameters, &Patch::Apply(object)).await {
+                Err(error) if is_passing(&error) && started.elapsed() < STARTING_LIMIT => {
+                    progress.update(&format!("{what}: {error}"), None, None);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                answer => break answer,
+            }
+        };
+        stored.push(applied.map_err(Error::kubernetes(format!("applying {what}")))?);
     }
     Ok(stored)
+}
+
+/// Whether an error may be over when what the API server stands on, etcd and the
+/// webhooks, has started.
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let answered = |code| {
+            let status = kube::core::Status { code, ..Default::default() };
+            is_passing(&kube::Error::Api(Box::new(status)))
+        };
+        assert!([429, 500, 503, 504].into_iter().all(answered));
+        assert!(![400, 403, 404, 409, 422].into_iter().any(answered));
+        assert!(!is_passing(&kube::Error::LinesCodecMaxLineLengthExceeded));
+    }
 }

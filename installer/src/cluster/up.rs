@@ -356,7 +356,14 @@ fn prepare_node(
 async fn wait_for_api(client: &kube::Client, progress: &dyn Progress) -> Result<()> {
     let started = Instant::now();
     loop {
-        match client.apiserver_version().await {
+        // It answers before etcd does; ready it is only with it.
+        let ready = http::Request::get("/readyz").body(Vec::new());
+        let ready = ready.map_err(kube::Error::HttpError);
+        let answer = match ready {
+            Ok(request) => client.request_text(request).await,
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(_) => return Ok(()),
             Err(error) if started.elapsed() > Duration::from_secs(120) => {
                 return Err(Error::Timeout {

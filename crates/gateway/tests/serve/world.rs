@@ -337,6 +337,9 @@ pub struct World {
 pub const DEFAULT: (&str, &str) = (api::names::SYSTEM_NAMESPACE, api::names::GATEWAY_CERTIFICATE);
 
 impl World {
+    /// More endpoints than any test gives a Service.
+    const MOST_ENDPOINTS: usize = 16;
+
     pub async fn start() -> Self {
         Self::with(Scope::default(), &[]).await
     }
@@ -439,8 +442,9 @@ impl World {
     }
 
     fn endpoints_in(&mut self, namespace: &str, service: &str, endpoints: &[SocketAddr]) {
+        assert!(endpoints.len() <= Self::MOST_ENDPOINTS);
         // One slice for each endpoint: their ports differ.
-        for slot in 0..4 {
+        for slot in 0..Self::MOST_ENDPOINTS {
             let name = format!("{service}-{slot}");
             match endpoints.get(slot) {
                 Some(endpoint) => self.index.apply(Object::EndpointSlice(EndpointSlice {
