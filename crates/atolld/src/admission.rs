@@ -91,6 +91,8 @@ pub async fn run(
         .with_state(Arc::new(front))
         .route(reference::PARENT, post(lookup::parent))
         .route(reference::LEAVING, post(lookup::leaving))
+        .route(reference::OWNER, post(lookup::owner))
+        .route(reference::ANOTHER, post(lookup::another))
         .route(reference::MEMBER, post(lookup::member))
         .route(defaults::PATH, post(lookup::defaults))
         .with_state(lookup)

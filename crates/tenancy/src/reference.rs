@@ -1,9 +1,10 @@
-//! Whether a workspace may be below the one that it names, and whether the account
-//! that a member names is there: what the API server asks before it stores them. Pure:
-//! what has to be looked up for it is looked up by who answers.
+//! Whether a workspace may be below the one that it names, whether its owner may own
+//! another, and whether the account that it or a member names is there: what the API
+//! server asks before it stores them. Pure: what has to be looked up for it is looked up
+//! by who answers.
 
-use api::Workspace;
 use api::tree::{self, Node, Problem, Tree};
+use api::{AccountSpec, Workspace};
 use serde_json::{Value, json};
 
 use crate::review::{self, Refusal, Review};
@@ -12,6 +13,10 @@ use crate::review::{self, Refusal, Review};
 pub const PARENT: &str = "/parent";
 /// The path of what is asked about a workspace that leaves its parent.
 pub const LEAVING: &str = "/leaving";
+/// The path of what is asked about a new workspace that an operator makes.
+pub const OWNER: &str = "/owner";
+/// The path of what is asked about a new workspace that somebody makes for themselves.
+pub const ANOTHER: &str = "/another";
 /// The path of what is asked about a new member.
 pub const MEMBER: &str = "/member";
 
@@ -24,6 +29,8 @@ pub struct Change {
     pub before: Option<Node>,
     /// What it is to be.
     pub after: Node,
+    /// Whether nothing comes of it.
+    pub dry_run: bool,
 }
 
 /// Why something isn't stored.
@@ -37,6 +44,14 @@ pub enum Refused {
         "spec.parent: `{0}` is above this workspace, and what its people have here isn't taken from them by its owner alone: ask the owner of `{0}` to release it"
     )]
     Held(String),
+    /// Nobody has the owner's name.
+    #[error("spec.owner: there is no account `{0}`: check the name, or make the account first")]
+    NoOwner(String),
+    /// The owner owns enough.
+    #[error(
+        "spec.owner: you own {owned} workspaces and may own {limit}: delete one, or ask an operator for more"
+    )]
+    TooMany { owned: usize, limit: u32 },
     /// Nobody has that name.
     #[error(
         "spec.account: there is no account `{0}`: check the name, or invite whom you mean by `atoll invite create`"
@@ -53,8 +68,8 @@ pub enum Refused {
 impl Refusal for Refused {
     fn status(&self) -> (u16, &'static str) {
         match self {
-            Self::Held(_) => (403, "Forbidden"),
-            Self::Parent(_) | Self::NoAccount(_) => (422, "Invalid"),
+            Self::Held(_) | Self::TooMany { .. } => (403, "Forbidden"),
+            Self::Parent(_) | Self::NoOwner(_) | Self::NoAccount(_) => (422, "Invalid"),
             Self::Unknown(_) | Self::Unreadable(_) => (503, "ServiceUnavailable"),
         }
     }
@@ -75,7 +90,7 @@ impl Change {
             before => Some(read(before)?.node()),
         };
         let name = after.metadata.name.clone().ok_or(Refused::Unreadable("a workspace"))?;
-        Ok(Self { name, before, after: after.node() })
+        Ok(Self { name, before, after: after.node(), dry_run: review.request.dry_run })
     }
 
     /// Whether it may be below what it names, and accept whom it does. `tree` has what is
@@ -103,6 +118,19 @@ impl Change {
     pub fn may_leave(self, tree: &mut Tree) -> Result<(), Refused> {
         let Some(before) = self.before else { return Ok(()) };
         tree::may_leave(tree, &self.name, before, self.after).map_err(Refused::Held)
+    }
+}
+
+/// Whether an account that owns `owned` workspaces may own another.
+///
+/// # Errors
+/// Why not.
+pub fn may_own_another(account: &AccountSpec, owned: usize) -> Result<(), Refused> {
+    let limit = account.workspace_limit();
+    if account.operator || u32::try_from(owned).is_ok_and(|owned| owned < limit) {
+        Ok(())
+    } else {
+        Err(Refused::TooMany { owned, limit })
     }
 }
 
@@ -149,6 +177,19 @@ pub fn registration(authority: &str) -> Value {
             rule("workspaces", &["UPDATE"], "Cluster"),
             &[("leaves", LEAVES), ("not-atoll", NOT_ATOLL), ("not-an-operator", NOT_AN_OPERATOR)],
         ),
+        webhook(
+            "owner.admission.atoll.dev",
+            OWNER,
+            rule("workspaces", &["CREATE"], "Cluster"),
+            &[("an-operator", AN_OPERATOR)],
+        ),
+        // What it lets in counts for a moment, but nothing outside it changes.
+        webhook(
+            "another.admission.atoll.dev",
+            ANOTHER,
+            rule("workspaces", &["CREATE"], "Cluster"),
+            &[("not-an-operator", NOT_AN_OPERATOR)],
+        ),
         webhook("member.admission.atoll.dev", MEMBER, rule("members", &["CREATE"], "Namespaced"), &[]),
     ];
     review::registration("ValidatingWebhookConfiguration", crate::admission::NAME, &webhooks)
@@ -159,6 +200,7 @@ const CONCERNS_THE_TREE: &str = "(has(object.spec.parent) && (oldObject == null 
 const LEAVES: &str = "has(oldObject.spec.parent) && object.spec.?parent.orValue('') != oldObject.spec.parent";
 // It hands workspaces over, and so out of their tree.
 const NOT_ATOLL: &str = "request.userInfo.username != 'system:serviceaccount:atoll-system:controller'";
+const AN_OPERATOR: &str = "authorizer.group('*').resource('*').check('*').allowed()";
 const NOT_AN_OPERATOR: &str = "!authorizer.group('*').resource('*').check('*').allowed()";
 
 #[cfg(test)]
@@ -253,6 +295,18 @@ mod tests {
         assert!(leave(Some("ada/root"), None).starts_with("403 spec.parent: `ada/root` is above"));
         assert_eq!(leave(Some("ada/gone"), None), "null ");
         assert_eq!(leave(None, Some("ada/root")), "null ");
+    }
+
+    #[test]
+    fn an_account_owns_as_many_as_it_may() {
+        let account = |limit| AccountSpec { workspace_limit: limit, ..AccountSpec::default() };
+        assert_eq!(may_own_another(&account(None), 9), Ok(()));
+        let told = may_own_another(&account(None), 10).unwrap_err();
+        assert_eq!(told.status(), (403, "Forbidden"));
+        assert!(told.to_string().starts_with("spec.owner: you own 10 workspaces and may own 10:"));
+        assert!(may_own_another(&account(Some(0)), 0).is_err());
+        let operator = AccountSpec { operator: true, ..account(Some(0)) };
+        assert_eq!(may_own_another(&operator, 100), Ok(()));
     }
 
     #[test]

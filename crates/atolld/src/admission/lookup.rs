@@ -2,11 +2,12 @@
 //! read as it is stored, not as somebody heard of it. What is below one is as it was
 //! heard of: there may be much of it, and it only has to have room.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::tree::{LEVELS, Node, Tree};
-use api::{Account, Workspace};
+use api::{Account, AccountSpec, Workspace};
 use axum::Json;
 use axum::extract::State;
 use futures::StreamExt;
@@ -38,7 +39,13 @@ struct Known {
     listed: HashSet<String>,
     /// Whether there has been a whole list.
     is_whole: bool,
+    /// Those that were let in and not heard of yet, with their owner.
+    let_in: HashMap<String, (String, Instant)>,
 }
+
+/// How long one that was let in counts though nobody has heard of it: others may have
+/// refused it.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 impl Known {
     fn hear(&mut self, event: Event<Workspace>) {
@@ -61,6 +68,32 @@ impl Known {
             }
             Event::Delete(workspace) => self.tree.remove(&workspace.name_any()),
         }
+    }
+
+    /// How many workspaces an account owns beside `name`.
+    fn owned(&self, account: &str, name: &str) -> usize {
+        let heard = self.tree.names().filter(|other| {
+            *other != name && self.tree.get(other).is_some_and(|node| node.owner == account)
+        });
+        let let_in = self.let_in.iter().filter(|(other, (owner, _))| {
+            *other != name && owner == account && self.tree.get(other).is_none()
+        });
+        heard.count() + let_in.count()
+    }
+
+    /// Whether an account may own a new workspace as well. If it may, that counts from
+    /// now on.
+    fn let_in(&mut self, new: &Change, account: &AccountSpec, now: Instant) -> Result<(), Refused> {
+        if !self.is_whole {
+            return Err(Refused::Unknown("how many workspaces you own"));
+        }
+        let (name, owner) = (&new.name, &new.after.owner);
+        self.let_in.retain(|_, (_, when)| now.duration_since(*when) < HEARD_WITHIN);
+        reference::may_own_another(account, self.owned(owner, name))?;
+        if !new.dry_run {
+            self.let_in.insert(name.clone(), (owner.clone(), now));
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +153,13 @@ impl Lookup {
         Ok(own)
     }
 
+    /// The account that is to own something.
+    async fn owner(&self, name: &str) -> Result<Account, Refused> {
+        let accounts: Api<Account> = Api::all(self.client.clone());
+        let found = accounts.get_opt(name).await.map_err(|error| unknown("spec.owner", &error))?;
+        found.ok_or_else(|| Refused::NoOwner(name.to_owned()))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +206,25 @@ pub async fn leaving(State(lookup): State<Arc<Lookup>>, Json(review): Json<Revie
             lookup.read_above(&mut tree, &change, node).await?;
         }
         change.may_leave(&mut tree)
+    };
+    Json(reference::answer(&review, verdict.await))
+}
+
+/// Whether there is the account that is to own a new workspace.
+pub async fn owner(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
+    let verdict = async {
+        let change = Change::of(&review)?;
+        lookup.owner(&change.after.owner).await.map(drop)
+    };
+    Json(reference::answer(&review, verdict.await))
+}
+
+/// Whether somebody may own the workspace that they make.
+pub async fn another(State(lookup): State<Arc<Lookup>>, Json(review): Json<Review>) -> Json<Value> {
+    let verdict = async {
+        let change = Change::of(&review)?;
+        let account = lookup.owner(&change.after.owner).await?;
+        lookup.known().let_in(&change, &account.spec, Instant::now())
     };
     Json(reference::answer(&review, verdict.await))
 }
@@ -240,5 +299,33 @@ mod tests {
         }
         assert_eq!(names(&known), "root");
         assert!(known.tree.get("leaf").is_none());
+    }
+
+    #[test]
+    fn what_was_let_in_counts_until_it_is_heard_of() {
+        let mut known = Known::default();
+        let now = Instant::now();
+        let let_in = |known: &mut Known, name: &str, owner: &str, dry_run, when| {
+            let account = AccountSpec { workspace_limit: Some(2), ..AccountSpec::default() };
+            let new = Change { name: name.into(), before: None, after: Node::of(owner), dry_run };
+            known.let_in(&new, &account, when).is_ok()
+        };
+        assert!(!let_in(&mut known, "one", "ada", false, now), "nobody has counted yet");
+        known.hear(Event::Init);
+        known.hear(Event::InitApply(workspace("root", None)));
+        known.hear(Event::InitDone);
+        assert!(let_in(&mut known, "dry", "ada", true, now));
+        assert!(let_in(&mut known, "one", "ada", false, now));
+        // The same one, asked about again, or heard of meanwhile, is no other.
+        assert!(let_in(&mut known, "one", "ada", false, now));
+        assert!(!let_in(&mut known, "two", "ada", false, now));
+        known.hear(Event::Apply(workspace("one", None)));
+        assert!(!let_in(&mut known, "two", "ada", false, now));
+        assert!(let_in(&mut known, "three", "bob", false, now));
+        known.hear(Event::Delete(workspace("root", None)));
+        assert!(let_in(&mut known, "two", "ada", false, now));
+        // What never came makes room again.
+        assert!(!let_in(&mut known, "four", "ada", false, now));
+        assert!(let_in(&mut known, "four", "ada", false, now + HEARD_WITHIN));
     }
 }

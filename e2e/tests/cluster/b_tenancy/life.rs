@@ -280,3 +280,58 @@ fn a_workspace_is_handed_over_to_who_agrees() {
     una.leave();
     tom.leave();
 }
+
+#[test]
+fn kubectl_makes_and_deletes_a_workspace_of_ones_own() {
+    let cluster = Cluster::shared();
+    let ivy = Person::alone(cluster, "ivy");
+    let manifest = |name: &str| {
+        format!(
+            "{{apiVersion: atoll.dev/v1alpha1, kind: Workspace, metadata: {{name: {name}}}, \
+             spec: {{owner: ivy, displayName: Ivy}}}}"
+        )
+    };
+    ivy.apply(&manifest("ivy-own"));
+    ivy.kubectl(&["wait", "workspace/ivy-own", "--for=condition=Ready", "--timeout=60s"]).ok();
+    let path = "jsonpath={.status.namespace}";
+    let namespace = ivy.kubectl(&["get", "workspace", "ivy-own", "-o", path]).ok();
+    ivy.kubectl(&["create", "configmap", "first", "-n", &namespace]).ok();
+    // All at once: no more are stored than there is room for, give or take what the two
+    // that answer don't know of each other.
+    cluster.atoll(&["account", "limit", "ivy", "4"]).ok();
+    let many: Vec<String> = (0..20).map(|number| manifest(&format!("ivy-{number}"))).collect();
+    let said: Vec<_> = std::thread::scope(|scope| {
+        let tries: Vec<_> = many
+            .iter()
+            .enumerate()
+            .map(|(number, manifest)| {
+                let file = ivy.file(&format!("{number}.yaml"), manifest);
+                let ivy = &ivy;
+                scope.spawn(move || ivy.kubectl(&["create", "-f", &file]))
+            })
+            .collect();
+        tries.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let made = said.iter().filter(|said| said.code == Some(0)).count();
+    assert!((3..=7).contains(&made), "{made} were made: {said:?}");
+    let refused: Vec<_> = said.iter().filter(|said| said.code != Some(0)).collect();
+    assert!(refused.iter().all(|said| said.err.contains("and may own 4: delete one")), "{refused:?}");
+    let ready = || {
+        let path = "jsonpath={range .items[?(@.status.namespace)]}{.metadata.name} {end}";
+        ivy.kubectl(&["get", "workspaces", "-o", path]).ok()
+    };
+    let four = eventually("four are there", LIMIT, || {
+        let names = ready();
+        if names.split_whitespace().count() == 4 { Ok(names) } else { Err(names) }
+    });
+    assert_eq!(ready(), four, "no fifth one");
+    ivy.kubectl(&["delete", "workspaces", "--all", "--wait=true", "--timeout=90s"]).ok();
+    eventually("the namespace is gone", Duration::from_secs(90), || {
+        let said = cluster.kubectl(&["get", "namespace", &namespace, "--ignore-not-found", "-o", "name"]).ok();
+        if said.is_empty() { Ok(()) } else { Err(said) }
+    });
+    eventually("ivy leaves", LIMIT, || {
+        let said = ivy.atoll(&["account", "delete", "ivy"]);
+        if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+}

@@ -1,6 +1,6 @@
 //! Taking, giving and keeping roles that aren't one's own.
 
-use super::attack::Protection::{NoRight, Policy};
+use super::attack::Protection::{Lookups, NoRight, Policy};
 use super::attack::{World, check, even_with, with_the_right};
 
 fn member(namespace: &str, account: &str, role: &str) -> String {
@@ -123,6 +123,74 @@ fn resume_a_suspended_workspace() {
     check(world, reason, &[Policy("atoll-workspaces")], || {
         change(&world.owner, r#"{"spec":{"suspended":true}}"#)
     });
+}
+
+fn workspace(name: &str, labels: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: atoll.dev/v1alpha1, kind: Workspace, metadata: {{name: {name}, labels: {{{labels}}}}}, \
+         spec: {{{spec}}}}}"
+    )
+}
+
+#[test]
+fn make_a_workspace_and_another_pay_for_it() {
+    let world = World::shared();
+    world.owner.tries(&workspace("mine", "", "owner: mallory")).ok();
+    let manifest = workspace("mine", "", "owner: victor");
+    let reason = "spec.owner: a workspace is made by who is to own it";
+    check(world, reason, &[Policy("atoll-workspaces")], || world.owner.tries(&manifest));
+}
+
+#[test]
+fn choose_a_plan_for_a_new_workspace() {
+    let world = World::shared();
+    let manifest = workspace("mine", "", "owner: mallory, plan: standard");
+    let reason = "spec.plan: which plan a workspace has";
+    check(world, reason, &[Policy("atoll-workspaces")], || world.owner.tries(&manifest));
+}
+
+#[test]
+fn make_a_workspace_that_is_shown_to_a_neighbour() {
+    let world = World::shared();
+    let manifest = workspace("mine", "atoll.dev/workspace: vault", "owner: mallory");
+    let reason = "metadata: labels of atoll.dev and finalizers are set by Atoll";
+    check(world, reason, &[Policy("atoll-workspaces")], || world.owner.tries(&manifest));
+}
+
+#[test]
+fn make_more_workspaces_than_they_may_own() {
+    let world = World::shared();
+    world.cluster.atoll(&["account", "limit", "mallory", "1"]).ok();
+    let outcome = std::panic::catch_unwind(|| {
+        let manifest = workspace("mine", "", "owner: mallory");
+        check(world, "and may own 1: delete one", &[Lookups], || world.owner.tries(&manifest));
+    });
+    world.cluster.atoll(&["account", "limit", "mallory", "10"]).ok();
+    outcome.unwrap();
+}
+
+#[test]
+fn make_a_workspace_of_nobody() {
+    let world = World::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("workspace.yaml");
+    std::fs::write(&file, workspace("mine", "", "owner: nobody-at-all")).unwrap();
+    let words = ["create", "--dry-run=server", "-f", file.to_str().unwrap()];
+    let reason = "spec.owner: there is no account `nobody-at-all`";
+    check(world, reason, &[Lookups], || world.cluster.kubectl(&words));
+}
+
+#[test]
+fn make_a_workspace_whose_name_makes_no_namespace() {
+    let world = World::shared();
+    let names = ["a".repeat(57), "a.b".into(), "'2'".into()];
+    for name in &names[1..] {
+        let said = world.owner.tries(&workspace(name, "", "owner: mallory"));
+        assert!(said.err.contains("metadata.name: a workspace's name has at most 56"), "{said:?}");
+    }
+    let manifest = workspace(&names[0], "", "owner: mallory");
+    let reason = "metadata.name: a workspace's name has at most 56";
+    check(world, reason, &[Policy("atoll-names")], || world.owner.tries(&manifest));
 }
 
 fn invitation(role: &str, days: u32) -> String {
