@@ -28,18 +28,27 @@ pub struct Standing {
     pub operator: bool,
     /// Whether it is shut out.
     pub disabled: bool,
-    /// Its workspaces by name; only those that have a namespace.
+    /// Its workspaces by name.
     pub workspaces: BTreeMap<String, Membership>,
-    /// The resource version of the last change of `workspaces`. What the account
-    /// listed before it is out of date.
-    pub changed: u64,
+    /// What it listed before is out of date.
+    pub changed: Changed,
+}
+
+/// The resource versions at which something came to an account or went last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// A workspace.
+    pub workspaces: u64,
+    /// A namespace, or a role in one.
+    pub namespaces: u64,
 }
 
 /// An account's place in a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The workspace's namespace.
-    pub namespace: String,
+    /// The workspace's namespace; None while it has none, be it that its owner has too
+    /// many.
+    pub namespace: Option<String>,
     /// What it may do there.
     pub role: Role,
 }
@@ -47,7 +56,7 @@ pub struct Membership {
 impl Standing {
     /// Whether one of its workspaces is in that namespace.
     pub fn has_namespace(&self, namespace: &str) -> bool {
-        self.workspaces.values().any(|membership| membership.namespace == namespace)
+        self.workspaces.values().any(|membership| membership.namespace.as_deref() == Some(namespace))
     }
 }
 
@@ -86,8 +95,8 @@ pub struct Index {
     people: People,
     /// By workspace: who has a place in it.
     placed: HashMap<String, BTreeSet<String>>,
-    /// By account: its memberships and the version of their last change.
-    places: HashMap<String, (BTreeMap<String, Membership>, u64)>,
+    /// By account: its memberships and the versions of their last changes.
+    places: HashMap<String, (BTreeMap<String, Membership>, Changed)>,
     published: Arc<Published>,
 }
 
@@ -181,11 +190,10 @@ impl Index {
         }
     }
 
-    /// One account's place in one workspace, which it has once there is a namespace.
+    /// One account's place in one workspace.
     fn place(&mut self, name: &str, account: &str, role: Option<Role>, version: u64) {
-        let namespace = self.people.namespace_of(name);
-        let membership =
-            role.zip(namespace).map(|(role, namespace)| Membership { namespace: namespace.to_owned(), role });
+        let namespace = self.people.namespace_of(name).map(str::to_owned);
+        let membership = role.map(|role| Membership { namespace, role });
         let placed = self.placed.entry(name.to_owned()).or_default();
         if membership.is_some() {
             placed.insert(account.to_owned());
@@ -203,7 +211,14 @@ impl Index {
         if before == membership {
             return;
         }
-        *changed = version.max(*changed);
+        if before.is_some() != membership.is_some() {
+            changed.workspaces = version.max(changed.workspaces);
+        }
+        let has_namespace =
+            |place: &Option<Membership>| place.as_ref().is_some_and(|place| place.namespace.is_some());
+        if has_namespace(&before) || has_namespace(&membership) {
+            changed.namespaces = version.max(changed.namespaces);
+        }
         self.publish(account);
     }
 
@@ -231,11 +246,10 @@ mod tests {
     /// `workspace@namespace:role ...`, and the version of the last change.
     fn line(published: &Published, account: &str) -> String {
         let Some(standing) = published.account(account) else { return "nobody".to_owned() };
-        let places = standing
-            .workspaces
-            .iter()
-            .map(|(name, membership)| format!("{name}@{}:{} ", membership.namespace, membership.role.name()));
-        format!("{}{}", places.collect::<String>(), standing.changed)
+        let places = standing.workspaces.iter().map(|(name, membership)| {
+            format!("{name}@{}:{} ", membership.namespace.as_deref().unwrap_or("?"), membership.role.name())
+        });
+        format!("{}{}", places.collect::<String>(), standing.changed.namespaces)
     }
 
     #[test]
@@ -246,9 +260,12 @@ mod tests {
         index.set_workspace("one", Node::of("ada"), None, 1);
         index.set_account("ada", false, false);
         index.set_account("bob", false, false);
-        check("ada", "0");
+        // Its owner sees it before it has a namespace.
+        check("ada", "one@?:owner 0");
+        assert_eq!(published.account("ada").unwrap().changed, Changed { workspaces: 1, namespaces: 0 });
         index.set_workspace("one", Node::of("ada"), Some("one-x"), 2);
         check("ada", "one@one-x:owner 2");
+        assert_eq!(published.account("ada").unwrap().changed, Changed { workspaces: 1, namespaces: 2 });
         check("bob", "0");
         index.set_member("one-x", "bob", Role::Viewer, 3);
         check("bob", "one@one-x:viewer 3");

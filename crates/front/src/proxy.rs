@@ -77,10 +77,21 @@ impl Own {
 
     /// The names of the caller's objects of this kind, and each one's workspace.
     pub fn names(self, standing: &Standing) -> impl Iterator<Item = (&str, &str)> {
-        standing.workspaces.iter().map(move |(workspace, membership)| match self {
-            Self::Namespaces => (membership.namespace.as_str(), workspace.as_str()),
-            Self::Workspaces => (workspace.as_str(), workspace.as_str()),
+        standing.workspaces.iter().filter_map(move |(workspace, membership)| {
+            let name = match self {
+                Self::Namespaces => membership.namespace.as_deref()?,
+                Self::Workspaces => workspace,
+            };
+            Some((name, workspace.as_str()))
         })
+    }
+
+    /// The resource version before which what was listed of this kind is out of date.
+    pub const fn changed(self, standing: &Standing) -> u64 {
+        match self {
+            Self::Namespaces => standing.changed.namespaces,
+            Self::Workspaces => standing.changed.workspaces,
+        }
     }
 
     /// Path and query of a list or a watch of these workspaces' objects.
@@ -247,7 +258,7 @@ impl Proxy {
         headers.remove(ACCEPT_ENCODING);
         say(&mut headers)?;
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let namespaces = standing.workspaces.values().map(|place| place.namespace.clone()).collect();
+        let namespaces = standing.workspaces.values().filter_map(|place| place.namespace.clone()).collect();
         let mut plan = Plan::new(query, namespaces)
             .map_err(|_| Refusal::Bad("the continue token is not valid: list from the beginning"))?;
         let root = if resource.group.is_empty() {

@@ -75,7 +75,7 @@ impl Watching {
             query.remove("includeObject");
         }
         let seen = query.get("resourceVersion").and_then(|text| text.parse().ok()).filter(|seen| *seen > 0);
-        if seen.is_some_and(|seen: u64| seen < standing.changed) {
+        if seen.is_some_and(|seen: u64| seen < own.changed(&standing)) {
             return Err(Refusal::Expired);
         }
         let truth = |value: &str| value != "0" && !value.eq_ignore_ascii_case("false");
