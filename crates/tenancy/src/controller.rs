@@ -484,7 +484,6 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
         Going::Later(problem, until) => (Some(problem), Some(until)),
         Going::Gone => return Ok(Action::await_change()),
     };
-    label(&context.client, &workspace).await?;
     let owner = context.accounts.get(&ObjectRef::new(&workspace.spec.owner));
     let has_namespace = workspace.status.as_ref().is_some_and(|status| status.namespace.is_some());
     if let Some(owner) = owner.as_ref().filter(|owner| !has_namespace && !owner.spec.operator) {
@@ -495,14 +494,15 @@ async fn reconcile(workspace: Arc<Workspace>, context: Arc<Context>) -> Result<A
                 "{who} may own {limit} workspaces and has as many: delete one, or ask an operator for more"
             );
             let problem = Problem::new("TooManyWorkspaces", problem);
+            label(&context.client, &workspace).await?;
             status::write(&context.client, &workspace, None, Told::refused(problem)).await?;
             // Whether another one went is looked at again.
             return Ok(Action::requeue(LOOK_AGAIN));
         }
     }
-    let Some(namespace) = namespace_of(&context, &workspace).await? else {
-        return Ok(Action::requeue(TRY_AGAIN));
-    };
+    let labelled = label(&context.client, &workspace);
+    let ((), namespace) = futures::try_join!(labelled, namespace_of(&context, &workspace))?;
+    let Some(namespace) = namespace else { return Ok(Action::requeue(TRY_AGAIN)) };
 
     let plan_name = workspace.spec.plan.as_deref().unwrap_or(DEFAULT_PLAN);
     let plan = context.plans.get(&ObjectRef::new(plan_name));

@@ -1,5 +1,6 @@
 //! Puts a workspace's objects into its namespace, as far as they aren't there.
 
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -27,20 +28,34 @@ pub async fn apply(
             remove(context, namespace, &key).await?;
         }
     }
-    for object in wanted {
-        let (key, asked) = (key(object), exact(object));
-        if lock(&context.kept).is_as(namespace, &key, asked) {
-            continue;
-        }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let answer = api_of(&context.client, &key.0, namespace)
-            .patch(&key.1, &parameters, &Patch::Apply(object))
-            .await
-            .map_err(failed(format!("applying {} {} in {namespace}", key.0, key.1)))?;
-        let value = serde_json::to_value(&answer)
-            .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
-        lock(&context.kept).put(namespace, key, asked, fingerprint(&value), false);
+    // What holds a workspace is there before anybody may do something in it. Those of a
+    // stage don't wait for each other: who waits for a workspace waits for all of them.
+    let stage = |object: &&Value| match object["kind"].as_str() {
+        Some("Namespace") => 0,
+        Some("RoleBinding") => 2,
+        _ => 1,
+    };
+    for number in 0..3 {
+        let puts = wanted.iter().filter(|object| stage(object) == number);
+        try_join_all(puts.map(|object| put(context, namespace, object))).await?;
     }
+    Ok(())
+}
+
+/// Applies an object, unless it is as it was applied last.
+async fn put(context: &Context, namespace: &str, object: &Value) -> Result<(), Error> {
+    let (key, asked) = (key(object), exact(object));
+    if lock(&context.kept).is_as(namespace, &key, asked) {
+        return Ok(());
+    }
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let answer = api_of(&context.client, &key.0, namespace)
+        .patch(&key.1, &parameters, &Patch::Apply(object))
+        .await
+        .map_err(failed(format!("applying {} {} in {namespace}", key.0, key.1)))?;
+    let value = serde_json::to_value(&answer)
+        .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
+    lock(&context.kept).put(namespace, key, asked, fingerprint(&value), false);
     Ok(())
 }
 
