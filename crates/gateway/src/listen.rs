@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
 use crate::proxy_protocol;
+use crate::retry::MOST_ATTEMPTS;
 use crate::route::{Request, Route, View};
 use crate::stream::{Connection, Port, Tls};
 use crate::table::{Entry, Found, Protocol, Table};
@@ -34,8 +35,6 @@ use crate::tunnel::{self, Client, Tunnel};
 
 /// A client that opens a connection says what it wants within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Attempts to reach a backend; routes may ask for so many retries.
-const ATTEMPTS: usize = 16;
 /// No client needs more to say hello.
 const LONGEST_HELLO: usize = 32 << 10;
 
@@ -132,7 +131,7 @@ impl Server {
 
     pub fn with(table: Arc<Table>, metrics: Arc<Metrics>, options: Options) -> Result<Arc<Self>, Error> {
         let conf = ServerConf {
-            max_retries: ATTEMPTS,
+            max_retries: MOST_ATTEMPTS,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..ServerConf::default()
         };
