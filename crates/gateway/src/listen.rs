@@ -11,7 +11,6 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +30,7 @@ use crate::retry::MOST_ATTEMPTS;
 use crate::route::{Request, Route, View};
 use crate::stream::{Connection, Port, Tls};
 use crate::table::{Entry, Found, Protocol, Table};
+use crate::trace::Numbers;
 use crate::tunnel::{self, Client, Tunnel};
 
 /// A client that opens a connection says what it wants within this time.
@@ -141,7 +141,7 @@ impl Server {
             https_port: options.https_port,
             compress: options.compress,
             access_log: options.access_log,
-            random: SystemRandom::new(),
+            traces: Numbers::default(),
             ready: Ready::default(),
         };
         let mut proxy = HttpProxy::new(inner, Arc::new(conf));

@@ -13,7 +13,6 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use ring::rand::SystemRandom;
 
 use crate::access::{self, AccessLog, Line};
 use crate::authority::{Authority, has_dot_segments};
@@ -85,7 +84,7 @@ pub struct Proxy {
     /// Whether answers are compressed where a route doesn't say.
     pub compress: bool,
     pub access_log: Option<Arc<AccessLog>>,
-    pub random: SystemRandom,
+    pub(crate) traces: trace::Numbers,
     /// What Gateways show to backends.
     pub ready: Ready,
 }
@@ -381,7 +380,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, decided: &mut Decided) -> Result<bool> {
         decided.started = Some(Instant::now());
-        decided.trace = trace::settle(session.req_header_mut(), &self.random)?;
+        decided.trace = trace::settle(session.req_header_mut(), &self.traces)?;
         let mut page = self.decide(session, decided)?;
         if page.is_none()
             && let Some(login) = decided.extra().and_then(|extra| extra.login.clone())
@@ -607,14 +606,15 @@ impl ProxyHttp for Proxy {
                 request.set_raw_path(format!("{path}{query}").as_bytes())?;
             }
         }
-        for claim in CLAIMS.iter().chain(&head::aliases(&request.headers, &CLAIMS)) {
-            request.remove_header(claim);
+        for claim in head::claimed(&request.headers, &CLAIMS) {
+            request.remove_header(&claim);
         }
         if let Some(peer) = peer(session) {
             let address = peer.address.ip().to_canonical().to_string();
             request.insert_header(FORWARDED_FOR, &address)?;
-            request.insert_header(REAL_IP, &address)?;
-            request.insert_header(FORWARDED_PROTO, if peer.tls.is_some() { "https" } else { "http" })?;
+            request.insert_header(REAL_IP, address)?;
+            let scheme = if peer.tls.is_some() { "https" } else { "http" };
+            request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
         }
         request.insert_header(FORWARDED_HOST, &decided.authority)?;
         for (name, value) in &decided.told {
