@@ -16,6 +16,8 @@ pub mod usage;
 #[cfg(feature = "resources")]
 pub mod account;
 #[cfg(feature = "resources")]
+pub mod gateway;
+#[cfg(feature = "resources")]
 pub mod instance;
 #[cfg(feature = "resources")]
 pub mod invitation;
@@ -30,6 +32,8 @@ pub mod workspace;
 
 #[cfg(feature = "resources")]
 pub use account::{Account, AccountSpec, AccountStatus};
+#[cfg(feature = "resources")]
+pub use gateway::GatewayLimits;
 #[cfg(feature = "resources")]
 pub use instance::{Instance, InstanceSpec, InstanceStatus, ObjectReference};
 #[cfg(feature = "resources")]

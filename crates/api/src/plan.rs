@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::GatewayLimits;
 use crate::names::{DEFAULT_GATEWAY, GATEWAY_CLASS, INGRESS_CLASSES, SYSTEM_NAMESPACE};
 
 /// What a workspace may use.
@@ -75,6 +76,9 @@ pub struct PlanSpec {
     /// The labels of the nodes that pods run on, and on no others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// The most that a workspace may take at each gateway.
+    #[serde(default, skip_serializing_if = "GatewayLimits::is_empty")]
+    pub gateway: GatewayLimits,
     /// How many days a workspace can be restored that was deleted; without it, seven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_days: Option<u32>,
@@ -162,6 +166,7 @@ impl Default for PlanSpec {
             tolerations: Vec::new(),
             defaults: ClassDefaults::default(),
             node_selector: BTreeMap::new(),
+            gateway: GatewayLimits::default(),
             deletion_days: None,
         }
     }

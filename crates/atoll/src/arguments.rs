@@ -495,9 +495,40 @@ pub struct PlanChanges {
     /// A label of the only nodes that pods run on; `LABEL=` takes it away
     #[arg(long = "node", value_name = "LABEL=VALUE", value_parser = name_and_value)]
     pub nodes: Vec<(String, String)>,
+    /// Requests a second that a workspace may have of each gateway; 0 is no limit, and an
+    /// empty one leaves it to the gateway
+    #[arg(long, value_name = "NUMBER", value_parser = most::<10_000_000>)]
+    pub gateway_requests: Option<Most>,
+    /// Requests at once, WebSockets among them
+    #[arg(long, value_name = "NUMBER", value_parser = most::<10_000_000>)]
+    pub gateway_concurrent: Option<Most>,
+    /// Bytes of bodies a second, such as 50Mi
+    #[arg(long, value_name = "SIZE", value_parser = most::<{ 1 << 40 }>)]
+    pub gateway_bytes: Option<Most>,
     /// How many days a workspace can be restored that was deleted
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=3650))]
     pub deletion_days: Option<u32>,
+}
+
+/// A limit of a plan; None takes it away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most(pub Option<u64>);
+
+/// A number, also with a unit of Kubernetes' quantities, of at most `LARGEST`.
+fn most<const LARGEST: u64>(text: &str) -> Result<Most, String> {
+    if text.is_empty() {
+        return Ok(Most(None));
+    }
+    let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let units = [("", 1), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000)];
+    let powers = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40)];
+    let times = units.into_iter().chain(powers).find(|(known, _)| *known == unit).map(|(_, times)| times);
+    let most = digits.parse::<u64>().ok().zip(times).and_then(|(number, times)| number.checked_mul(times));
+    match most.filter(|most| *most <= LARGEST) {
+        Some(most) => Ok(Most(Some(most))),
+        None => Err(format!("write a number of at most {LARGEST}, such as 100 or 10k")),
+    }
 }
 
 /// The Pod Security Standards that a plan can have.

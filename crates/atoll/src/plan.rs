@@ -10,7 +10,7 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 
 use crate::account::admin;
-use crate::arguments::{Common, Output, Plan as Words, PlanChanges, PodSecurity as Standard};
+use crate::arguments::{Common, Most, Output, Plan as Words, PlanChanges, PodSecurity as Standard};
 use crate::workspace::said;
 use crate::{block_on, packages};
 
@@ -86,6 +86,14 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     line("ingress classes", &plan.spec.ingress_classes);
     line("gateway classes", &plan.spec.gateway_classes);
     line("gateways", &plan.spec.gateways);
+    let gateway = &plan.spec.gateway;
+    for (what, most) in [
+        ("gateway requests/s", gateway.requests_per_second),
+        ("gateway concurrent", gateway.concurrent_requests),
+        ("gateway bytes/s", gateway.bytes_per_second),
+    ] {
+        println!("{what:<24} {}", told(most));
+    }
     line("priority classes", &plan.spec.priority_classes);
     line("runtime classes", &plan.spec.runtime_classes);
     line("node labels", &plan.spec.node_labels);
@@ -105,6 +113,15 @@ async fn show(client: Client, name: &str, output: Output) -> anyhow::Result<()> 
     let days = plan.spec.deletion_days.unwrap_or(api::workspace::DELETION_DAYS);
     println!("{:<24} {days} days", "kept when deleted");
     Ok(())
+}
+
+/// A limit of the gateway's.
+fn told(most: Option<u64>) -> String {
+    match most {
+        None => "as the gateway is set".into(),
+        Some(0) => "no limit".into(),
+        Some(most) => most.to_string(),
+    }
 }
 
 async fn set(client: Client, changes: PlanChanges) -> anyhow::Result<()> {
@@ -151,6 +168,15 @@ fn change(spec: &mut PlanSpec, changes: PlanChanges) {
     ] {
         if let Some(named) = named {
             *kept = Some(named).filter(|name| !name.is_empty());
+        }
+    }
+    for (named, kept) in [
+        (changes.gateway_requests, &mut spec.gateway.requests_per_second),
+        (changes.gateway_concurrent, &mut spec.gateway.concurrent_requests),
+        (changes.gateway_bytes, &mut spec.gateway.bytes_per_second),
+    ] {
+        if let Some(Most(named)) = named {
+            *kept = named;
         }
     }
     for (label, value) in changes.nodes {
@@ -217,5 +243,35 @@ mod tests {
         assert_eq!(meant.defaults.runtime_class.as_deref(), Some("vm"));
         assert_eq!(meant.defaults.storage_class, None);
         assert_eq!(meant.node_selector, [("pool".into(), "a".into())].into());
+    }
+
+    #[test]
+    fn limits_of_the_gateway_are_numbers_or_taken_away() {
+        let all = |words: &str| {
+            let limits = changed(words).gateway;
+            [limits.requests_per_second, limits.concurrent_requests, limits.bytes_per_second]
+        };
+        assert_eq!(all(""), [None; 3]);
+        assert_eq!(
+            all("--gateway-requests 100 --gateway-concurrent 0 --gateway-bytes 10Mi"),
+            [Some(100), Some(0), Some(10 << 20)]
+        );
+        assert_eq!(all("--gateway-requests="), [None; 3]);
+        let mut spec = changed("--gateway-requests 5 --gateway-bytes 1k");
+        let words = ["atoll", "plan", "set", "gold", "--gateway-requests="];
+        let Command::Plan { command: Words::Set(changes) } = Arguments::parse_from(words).command else {
+            panic!("another command");
+        };
+        change(&mut spec, *changes);
+        assert_eq!((spec.gateway.requests_per_second, spec.gateway.bytes_per_second), (None, Some(1000)));
+        for bad in
+            ["--gateway-requests=-1", "--gateway-requests=many", "--gateway-bytes=1.5", "--gateway-bytes=2Ti"]
+        {
+            assert!(Arguments::try_parse_from(["atoll", "plan", "set", "gold", bad]).is_err(), "{bad}");
+        }
+        assert_eq!(
+            [None, Some(0), Some(7)].map(told),
+            ["as the gateway is set", "no limit", "7"].map(str::to_owned)
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! A value that can't be read costs itself and is told of. What keeps people out
 //! is the exception: if it can't be understood, nobody is let in.
 
+mod next_upstream;
 mod snippet;
 mod value;
 
@@ -22,6 +23,7 @@ use crate::expression::regex;
 use crate::extra::{BackendSecurity, Extra, FixedRedirect, Location, Sources};
 use crate::few::Few;
 use crate::rate::Rate;
+use crate::retry::Retry;
 use crate::route::{HeaderEdit, Limits};
 use crate::upstream_tls::BackendTls;
 pub(crate) use value::flag;
@@ -38,6 +40,8 @@ pub struct Annotations {
     /// or anyway.
     pub force_https: bool,
     pub limits: Limits,
+    /// When a request is sent to another endpoint; None: as where nothing is said.
+    pub retry: Option<Retry>,
     /// Where requests for `/` are sent.
     pub app_root: Option<Location>,
     /// The host that the backend is told.
@@ -108,6 +112,7 @@ impl Default for Annotations {
             https: true,
             force_https: false,
             limits: Limits::default(),
+            retry: None,
             app_root: None,
             host: None,
             grpc: false,
@@ -166,6 +171,7 @@ pub fn read(all: &Few<String, String>) -> Annotations {
     let mut reader = Reader { all, seen: BTreeSet::new(), out: Annotations::default() };
     reader.routing();
     reader.limits();
+    reader.out.retry = next_upstream::read(&mut reader);
     reader.backend();
     reader.redirects();
     reader.cors();

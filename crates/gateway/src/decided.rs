@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora_proxy::Session;
 
 use crate::affinity;
 use crate::backend::Backend;
 use crate::client;
 use crate::extra::Extra;
 use crate::mirror::Mirror;
+use crate::retry::{Attempt, Failure, Verdict};
 use crate::route::{Edits, Route};
 use crate::tenant;
 use crate::trace::TraceId;
 use crate::upgrade::Gate;
+
+/// Endpoints that are tried before a route's own wish for retries counts.
+const ENDPOINTS: usize = 4;
 
 #[derive(Default)]
 pub struct Decided {
@@ -35,6 +40,8 @@ pub struct Decided {
     pub(crate) mirrors: Option<Vec<Mirror>>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) retries: u32,
+    /// When the first endpoint was chosen.
+    pub(crate) first: Option<Instant>,
     pub(crate) status: u16,
     /// When its head was read.
     pub(crate) started: Option<Instant>,
@@ -73,12 +80,37 @@ impl Decided {
         self.route.as_ref()?.action.extra.as_deref()
     }
 
-    /// Whether the route wants another attempt, which is then counted.
-    pub(crate) fn may_retry(&mut self) -> bool {
-        let wanted = self.route.as_ref().and_then(|route| route.action.retry.as_ref());
-        let may = wanted.is_some_and(|retry| self.retries < retry.attempts);
-        self.retries += u32::from(may);
-        may
+    /// What is judged of an attempt that came to nothing.
+    pub(crate) fn attempt<'a>(&self, failure: Failure, session: &'a Session) -> Attempt<'a> {
+        let written = session.response_written().map(|head| head.status);
+        let others = |backend: &Arc<Backend>| {
+            backend.endpoints().iter().any(|endpoint| !self.tried.contains(endpoint))
+        };
+        Attempt {
+            failure,
+            method: &session.req_header().method,
+            sent: true,
+            whole: !session.as_ref().retry_buffer_truncated(),
+            answered: written.is_some_and(|status| {
+                !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
+            }),
+            stale: false,
+            another: self.tried.len() < ENDPOINTS && self.backend.as_ref().is_some_and(others),
+            made: self.tried.len(),
+            retries: self.retries,
+            since: self.first.map(|first| first.elapsed()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn verdict(&self, attempt: &Attempt<'_>) -> Verdict {
+        attempt.verdict(self.route.as_ref().and_then(|route| route.action.retry.as_ref()))
+    }
+
+    /// Whether the request is sent again, which then counts.
+    pub(crate) fn sends_again(&mut self, attempt: &Attempt<'_>) -> bool {
+        let verdict = self.verdict(attempt);
+        self.retries += u32::from(verdict == Verdict::Counted);
+        verdict != Verdict::Failed
     }
 
     /// The cookie by which the client comes back to the endpoint that has answered.

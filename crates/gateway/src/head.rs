@@ -50,15 +50,16 @@ fn handshake(head: &RequestHeader) -> Option<&'static str> {
     (websocket && body).then_some("A WebSocket's handshake has no body.")
 }
 
-/// The names that differ from these by underscores for hyphens.
-pub(crate) fn aliases(headers: &HeaderMap, of: &[HeaderName]) -> Vec<HeaderName> {
-    let is_alias = |name: &&HeaderName| {
-        name.as_str().contains('_') && {
-            let plain = name.as_str().replace('_', "-");
-            of.iter().any(|other| other.as_str() == plain)
-        }
+/// Those of the headers that have one of these names, also with underscores for hyphens.
+pub(crate) fn claimed(headers: &HeaderMap, names: &[HeaderName]) -> Vec<HeaderName> {
+    let is_claim = |name: &&HeaderName| {
+        names.contains(name)
+            || name.as_str().contains('_') && {
+                let plain = name.as_str().replace('_', "-");
+                names.iter().any(|other| other.as_str() == plain)
+            }
     };
-    headers.keys().filter(is_alias).cloned().collect()
+    headers.keys().filter(is_claim).cloned().collect()
 }
 
 #[cfg(test)]
@@ -114,9 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_found_by_its_underscore() {
+    fn a_claim_is_found_also_by_its_underscore() {
         let headers = head("GET", "/", &[("X-Real_IP", "1"), ("x-real-ip", "2"), ("other_name", "3")]);
-        let found = aliases(&headers.headers, &[HeaderName::from_static("x-real-ip")]);
-        assert_eq!(found, ["x-real_ip"]);
+        let mut found = claimed(&headers.headers, &[HeaderName::from_static("x-real-ip")]);
+        found.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        assert_eq!(found, ["x-real-ip", "x-real_ip"]);
     }
 }

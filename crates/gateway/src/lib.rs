@@ -46,6 +46,7 @@ mod proxy;
 mod proxy_protocol;
 pub mod rare;
 pub mod rate;
+pub mod retry;
 pub mod route;
 mod screen;
 pub mod snapshot;

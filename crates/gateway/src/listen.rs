@@ -11,7 +11,6 @@ use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,15 +26,15 @@ use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
 use crate::proxy::Proxy;
 use crate::proxy_protocol;
+use crate::retry::MOST_ATTEMPTS;
 use crate::route::{Request, Route, View};
 use crate::stream::{Connection, Port, Tls};
 use crate::table::{Entry, Found, Protocol, Table};
+use crate::trace::Numbers;
 use crate::tunnel::{self, Client, Tunnel};
 
 /// A client that opens a connection says what it wants within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Attempts to reach a backend; routes may ask for so many retries.
-const ATTEMPTS: usize = 16;
 /// No client needs more to say hello.
 const LONGEST_HELLO: usize = 32 << 10;
 
@@ -132,7 +131,7 @@ impl Server {
 
     pub fn with(table: Arc<Table>, metrics: Arc<Metrics>, options: Options) -> Result<Arc<Self>, Error> {
         let conf = ServerConf {
-            max_retries: ATTEMPTS,
+            max_retries: MOST_ATTEMPTS,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..ServerConf::default()
         };
@@ -142,7 +141,7 @@ impl Server {
             https_port: options.https_port,
             compress: options.compress,
             access_log: options.access_log,
-            random: SystemRandom::new(),
+            traces: Numbers::default(),
             ready: Ready::default(),
         };
         let mut proxy = HttpProxy::new(inner, Arc::new(conf));

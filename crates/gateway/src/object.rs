@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use api::GatewayLimits;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
@@ -274,6 +275,9 @@ pub struct Namespace {
     /// Its own namespace is empty.
     pub id: Id,
     pub labels: BTreeMap<String, String>,
+    /// What its workspace's plan says of the gateway; None: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Box<GatewayLimits>>,
 }
 
 /// The certificates of an authority.
@@ -512,9 +516,11 @@ impl From<gateway_api::BackendTLSPolicy> for Object {
 
 impl From<core::Namespace> for Object {
     fn from(namespace: core::Namespace) -> Self {
+        let limits = namespace.metadata.annotations.as_ref().map(GatewayLimits::told);
         Self::Namespace(Namespace {
             id: Id::of(&namespace.metadata),
             labels: namespace.metadata.labels.unwrap_or_default(),
+            limits: limits.filter(|limits| !limits.is_empty()).map(Box::new),
         })
     }
 }

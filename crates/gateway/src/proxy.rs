@@ -13,11 +13,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use ring::rand::SystemRandom;
 
 use crate::access::{self, AccessLog, Line};
 use crate::authority::{Authority, has_dot_segments};
-use crate::backend::Backend;
 use crate::certificate::{Certificate, Ready};
 use crate::check::{Asked, Checked};
 use crate::client_auth::{self, Guard, Mode, Refusal};
@@ -31,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::object::{Kind, Protocol};
 use crate::page::{Page, reason};
+use crate::retry::{Attempt, Failure, RETRIED, Verdict};
 use crate::route::{Redirect, Request, Route, SHARED, Target, View};
 use crate::screen::{Screened, screen};
 use crate::stream::Peer;
@@ -43,11 +42,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Between two reads from a backend, or two writes to it. Long enough for a
 /// WebSocket with a slow heartbeat.
 const IDLE: Duration = Duration::from_secs(300);
-/// Endpoints that are tried before a route's own wish for retries counts.
-const ENDPOINTS: usize = 4;
-/// An answer that is not passed on because it is asked for again.
-const RETRIED: &str = "Retried";
-
 /// How long an unused connection to a backend is kept.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -90,7 +84,7 @@ pub struct Proxy {
     /// Whether answers are compressed where a route doesn't say.
     pub compress: bool,
     pub access_log: Option<Arc<AccessLog>>,
-    pub random: SystemRandom,
+    pub(crate) traces: trace::Numbers,
     /// What Gateways show to backends.
     pub ready: Ready,
 }
@@ -386,7 +380,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, decided: &mut Decided) -> Result<bool> {
         decided.started = Some(Instant::now());
-        decided.trace = trace::settle(session.req_header_mut(), &self.random)?;
+        decided.trace = trace::settle(session.req_header_mut(), &self.traces)?;
         let mut page = self.decide(session, decided)?;
         if page.is_none()
             && let Some(login) = decided.extra().and_then(|extra| extra.login.clone())
@@ -434,12 +428,17 @@ impl ProxyHttp for Proxy {
         };
         if !decided.tried.is_empty()
             && let Some(retry) = decided.route.as_ref().and_then(|route| route.action.retry.as_ref())
+            && !retry.backoff.is_zero()
         {
             tokio::time::sleep(retry.backoff).await;
         }
         decided.tried.push(endpoint);
-        decided.asked = Some(Instant::now());
+        let now = Instant::now();
+        decided.asked = Some(now);
+        decided.first.get_or_insert(now);
         decided.upstream = None;
+        // What there is of the body is sent once more.
+        decided.received = 0;
         let limits = decided.route.as_ref().map(|route| route.action.limits.clone()).unwrap_or_default();
         let mut peer = HttpPeer::new(endpoint, false, String::new());
         peer.options.connection_timeout = Some(limits.connect.unwrap_or(CONNECT));
@@ -493,17 +492,15 @@ impl ProxyHttp for Proxy {
     /// Nothing was sent yet, so any request may go to another endpoint.
     fn fail_to_connect(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         peer: &HttpPeer,
         decided: &mut Decided,
         mut error: Box<Error>,
     ) -> Box<Error> {
         tracing::debug!(%error, %peer, host = %decided.host, "a backend can't be reached");
-        let others = |backend: &Arc<Backend>| {
-            backend.endpoints().iter().any(|endpoint| !decided.tried.contains(endpoint))
-        };
-        let another = decided.tried.len() < ENDPOINTS && decided.backend.as_ref().is_some_and(others);
-        error.set_retry(another || decided.may_retry());
+        let failure = Failure::of(&error).unwrap_or(Failure::Error);
+        let attempt = Attempt { sent: false, ..decided.attempt(failure, session) };
+        error.set_retry(decided.sends_again(&attempt));
         error
     }
 
@@ -516,18 +513,12 @@ impl ProxyHttp for Proxy {
         reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        let complete = !session.as_ref().retry_buffer_truncated();
-        let wanted = match error.etype() {
-            ErrorType::ReadTimedout | ErrorType::Custom(RETRIED) => complete && decided.may_retry(),
-            _ => false,
-        };
-        if wanted {
-            error.set_retry(true);
-        } else if session.req_header().method.is_idempotent() && complete {
-            error.retry.decide_reuse(reused);
-        } else {
-            error.set_retry(false);
-        }
+        error.retry.decide_reuse(reused);
+        let again = Failure::of(&error).is_some_and(|failure| {
+            let attempt = Attempt { stale: error.retry(), ..decided.attempt(failure, session) };
+            decided.sends_again(&attempt)
+        });
+        error.set_retry(again);
         error
     }
 
@@ -539,12 +530,13 @@ impl ProxyHttp for Proxy {
         decided: &mut Decided,
     ) -> Result<()> {
         decided.upstream = decided.asked.map(|asked| asked.elapsed());
+        let status = response.status.as_u16();
         let retry = decided.route.as_ref().and_then(|route| route.action.retry.as_ref());
-        if retry.is_some_and(|retry| {
-            decided.retries < retry.attempts && retry.codes.contains(&response.status.as_u16())
-        }) && !session.as_ref().retry_buffer_truncated()
+        if retry.is_some_and(|retry| retry.codes.contains(&status))
+            && decided.verdict(&decided.attempt(Failure::Status(status), session)) == Verdict::Counted
         {
-            return Error::e_explain(ErrorType::Custom(RETRIED), "its status is one to be tried again");
+            let error = ErrorType::CustomCode(RETRIED, status);
+            return Error::e_explain(error, "its status is one to be tried again");
         }
         Ok(())
     }
@@ -614,14 +606,15 @@ impl ProxyHttp for Proxy {
                 request.set_raw_path(format!("{path}{query}").as_bytes())?;
             }
         }
-        for claim in CLAIMS.iter().chain(&head::aliases(&request.headers, &CLAIMS)) {
-            request.remove_header(claim);
+        for claim in head::claimed(&request.headers, &CLAIMS) {
+            request.remove_header(&claim);
         }
         if let Some(peer) = peer(session) {
             let address = peer.address.ip().to_canonical().to_string();
             request.insert_header(FORWARDED_FOR, &address)?;
-            request.insert_header(REAL_IP, &address)?;
-            request.insert_header(FORWARDED_PROTO, if peer.tls.is_some() { "https" } else { "http" })?;
+            request.insert_header(REAL_IP, address)?;
+            let scheme = if peer.tls.is_some() { "https" } else { "http" };
+            request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
         }
         request.insert_header(FORWARDED_HOST, &decided.authority)?;
         for (name, value) in &decided.told {

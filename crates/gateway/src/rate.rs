@@ -51,6 +51,11 @@ impl Rate {
 pub struct Bucket(AtomicU64);
 
 impl Bucket {
+    /// As if nobody had taken anything.
+    pub(crate) fn fill(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn take(&self, rate: Rate, now: Time) -> Result<(), Duration> {
         let mut wait = Duration::ZERO;
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {

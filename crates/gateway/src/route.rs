@@ -16,6 +16,7 @@ use crate::cors::Cors;
 use crate::extra::Extra;
 use crate::object::{Id, Kind};
 use crate::rare::{Rare, Usual};
+use crate::retry::Retry;
 use crate::tenant::Tenant;
 use crate::traffic::{Passed, Traffic};
 
@@ -304,14 +305,6 @@ impl Mirror {
         let before = |turn: u64| turn.wrapping_mul(share) / of;
         before(turn.wrapping_add(1)) > before(turn)
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Statuses of a backend after which it is asked again.
-    pub codes: Vec<u16>,
-    pub attempts: u32,
-    pub backoff: Duration,
 }
 
 /// What is changed for one of several backends.

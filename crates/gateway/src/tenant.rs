@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::GatewayLimits;
 use api::usage::GatewayCounts;
 use arc_swap::ArcSwap;
 
@@ -24,7 +25,19 @@ pub struct Limits {
     pub bytes_per_second: u64,
 }
 
-#[derive(Debug, Default)]
+impl Limits {
+    /// These, but for what a plan says.
+    pub(crate) fn with(self, plan: GatewayLimits) -> Self {
+        let narrow = |most: u64| u32::try_from(most).unwrap_or(u32::MAX);
+        Self {
+            requests_per_second: plan.requests_per_second.map_or(self.requests_per_second, narrow),
+            concurrent: plan.concurrent_requests.map_or(self.concurrent, narrow),
+            bytes_per_second: plan.bytes_per_second.unwrap_or(self.bytes_per_second),
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
 struct Rates {
     requests: Option<Rate>,
     concurrent: Option<u32>,
@@ -105,8 +118,20 @@ impl Tenant {
         }
     }
 
+    /// Holds for whatever comes from now on; what is under way goes on.
     pub fn set(&self, limits: Limits) {
-        self.rates.store(Arc::new(limits.into()));
+        let new = Rates::from(limits);
+        let old = self.rates.load();
+        // What was borrowed at another rate is not to be paid back at this one.
+        if old.requests != new.requests {
+            self.requests.fill();
+        }
+        if old.bytes != new.bytes {
+            self.bytes.fill();
+        }
+        if **old != new {
+            self.rates.store(Arc::new(new));
+        }
     }
 
     /// Requests that are under way.
@@ -162,6 +187,42 @@ mod tests {
         assert_eq!(tenant.open(), 101);
         drop(many);
         assert_eq!(tenant.open(), 1);
+    }
+
+    #[test]
+    fn a_change_holds_at_once_and_forgives_what_was_borrowed() {
+        let bytes = |bytes_per_second| Limits { bytes_per_second, ..Limits::default() };
+        let tenant = Arc::new(Tenant::new("a", bytes(1000)));
+        assert!(tenant.delay(1 << 20).unwrap() > Duration::from_secs(1000));
+        tenant.set(bytes(1000));
+        assert!(tenant.delay(1).unwrap() > Duration::from_secs(1000), "nothing has changed");
+        tenant.set(bytes(1 << 20));
+        assert_eq!(tenant.delay(1 << 19), None);
+        let rate = |requests_per_second| Limits { requests_per_second, ..Limits::default() };
+        tenant.set(rate(1));
+        let taken = || (0..50).filter(|_| tenant.admit().is_ok()).count();
+        assert!(taken() <= 3);
+        tenant.set(rate(1000));
+        assert_eq!(taken(), 50);
+        tenant.set(rate(1));
+        assert!(taken() <= 3);
+        tenant.set(rate(0));
+        assert_eq!(taken(), 50);
+    }
+
+    #[test]
+    fn a_plan_goes_before_the_role_s_arguments() {
+        let role = Limits { requests_per_second: 2000, concurrent: 4000, bytes_per_second: 0 };
+        assert_eq!(role.with(GatewayLimits::default()), role);
+        let plan = GatewayLimits {
+            requests_per_second: Some(5000),
+            concurrent_requests: Some(0),
+            bytes_per_second: Some(1 << 20),
+        };
+        let wanted = Limits { requests_per_second: 5000, concurrent: 0, bytes_per_second: 1 << 20 };
+        assert_eq!(role.with(plan), wanted);
+        let large = GatewayLimits { requests_per_second: Some(u64::MAX), ..GatewayLimits::default() };
+        assert_eq!(role.with(large).requests_per_second, u32::MAX);
     }
 
     #[test]

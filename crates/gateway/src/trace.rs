@@ -3,11 +3,12 @@
 //! and what is malformed reaches nobody.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
-use ring::rand::{SecureRandom, SystemRandom};
 
 pub(crate) const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
@@ -39,12 +40,34 @@ impl fmt::Debug for TraceId {
     }
 }
 
+/// Numbers that nobody else has: a keyed hash of how many there were, whose key the
+/// system has chosen. To ask the system for each costs as much as to send an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    key: RandomState,
+    next: AtomicU64,
+}
+
+impl Numbers {
+    /// One for a trace and one for its first span; neither is zero.
+    fn take(&self) -> [u8; 24] {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = [0; 24];
+        for (part, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+            chunk.copy_from_slice(&self.key.hash_one((turn, part)).to_be_bytes());
+        }
+        bytes[0] |= u8::from(bytes[..16] == [0; 16]);
+        bytes[16] |= u8::from(bytes[16..] == [0; 8]);
+        bytes
+    }
+}
+
 /// Makes a request's trace context one that can be passed on.
-pub(crate) fn settle(head: &mut RequestHeader, random: &SystemRandom) -> Result<TraceId> {
+pub(crate) fn settle(head: &mut RequestHeader, numbers: &Numbers) -> Result<TraceId> {
     let Some((id, parent)) = parent(&head.headers) else {
         head.remove_header(&STATE);
-        let (id, parent) = begin(random);
-        head.insert_header(PARENT, parent)?;
+        let (id, parent) = begin(numbers);
+        head.insert_header(PARENT, HeaderValue::from_bytes(&parent).map_err(invalid)?)?;
         return Ok(id);
     };
     if head.headers.get(&PARENT).is_some_and(|header| header.as_bytes() != parent) {
@@ -116,22 +139,21 @@ fn state_is_good(headers: &HeaderMap) -> bool {
 }
 
 /// A new trace. It is sampled, as one is that an app begins by itself.
-fn begin(random: &SystemRandom) -> (TraceId, String) {
+fn begin(numbers: &Numbers) -> (TraceId, [u8; LENGTH]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes = [0; 24];
-    // Numbers that can't be had are told apart from one that is none.
-    if random.fill(&mut bytes).is_err() {
-        bytes = [1; 24];
+    let mut digits = [0; 48];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(numbers.take()) {
+        pair.copy_from_slice(&[byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
     }
-    // Neither number may be zero.
-    bytes[0] |= u8::from(bytes[..16] == [0; 16]);
-    bytes[16] |= u8::from(bytes[16..] == [0; 8]);
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]);
-    let text: Vec<u8> = bytes.iter().flat_map(digits).collect();
-    let mut id = TraceId::default();
-    id.0.copy_from_slice(&text[..32]);
-    let span = std::str::from_utf8(&text[32..]).unwrap_or_default();
-    (id, format!("00-{}-{span}-01", id.as_str()))
+    let (id, span) = digits.split_at(32);
+    let mut parent = [b'-'; LENGTH];
+    parent[..2].copy_from_slice(b"00");
+    parent[3..35].copy_from_slice(id);
+    parent[36..52].copy_from_slice(span);
+    parent[53..].copy_from_slice(b"01");
+    let mut trace = TraceId::default();
+    trace.0.copy_from_slice(id);
+    (trace, parent)
 }
 
 #[cfg(test)]
@@ -145,7 +167,7 @@ mod tests {
         for (name, value) in headers {
             head.append_header(*name, *value).unwrap();
         }
-        let id = settle(&mut head, &SystemRandom::new()).unwrap();
+        let id = settle(&mut head, &Numbers::default()).unwrap();
         let all: Vec<_> = head.headers.get_all("traceparent").iter().collect();
         assert_eq!(all.len(), 1, "{all:?}");
         let parent = all[0].to_str().unwrap().to_owned();
@@ -214,5 +236,11 @@ mod tests {
     #[test]
     fn traces_are_told_apart() {
         assert_ne!(settled(&[]).0, settled(&[]).0);
+        let numbers = Numbers::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let all = numbers.take();
+            assert!(seen.insert(all[..16].to_vec()) && seen.insert(all[16..].to_vec()));
+        }
     }
 }

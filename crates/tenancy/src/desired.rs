@@ -99,8 +99,8 @@ pub fn namespace(input: &Input<'_>) -> Value {
     })
 }
 
-/// What the plan allows, as the admission policies read it. An annotation that is
-/// not there allows nothing.
+/// What the plan allows, as the admission policies and the gateways read it. Of names an
+/// annotation that is not there allows none.
 fn policy(plan: Option<&PlanSpec>) -> BTreeMap<String, String> {
     let Some(plan) = plan else { return BTreeMap::new() };
     [
@@ -117,6 +117,7 @@ fn policy(plan: Option<&PlanSpec>) -> BTreeMap<String, String> {
     .into_iter()
     .filter(|(_, names)| !names.is_empty())
     .map(|(what, names)| (format!("{POLICY_PREFIX}{what}"), names.join(",")))
+    .chain(plan.gateway.annotations())
     .collect()
 }
 
@@ -257,6 +258,7 @@ fn isolation(input: &Input<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use api::GatewayLimits;
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
     use super::*;
@@ -345,6 +347,11 @@ mod tests {
         let plan = PlanSpec {
             registries: vec!["docker.io/library".into(), "quay.io".into()],
             node_labels: vec!["disk".into()],
+            gateway: GatewayLimits {
+                requests_per_second: Some(100),
+                bytes_per_second: Some(0),
+                ..GatewayLimits::default()
+            },
             ..PlanSpec::default()
         };
         let namespace = namespace(&input(&[], Some(&plan)));
@@ -355,6 +362,8 @@ mod tests {
             "policy.atoll.dev/gateway-classes": "atoll",
             "policy.atoll.dev/gateways": "atoll-system/gateway",
             "policy.atoll.dev/node-labels": "disk",
+            "policy.atoll.dev/gateway-requests": "100",
+            "policy.atoll.dev/gateway-bytes": "0",
         });
         assert_eq!(namespace["metadata"]["annotations"], wanted);
     }

@@ -65,6 +65,7 @@ pub fn tighten(above: &PlanSpec, plan: &PlanSpec) -> PlanSpec {
         runtime_classes: both(&above.runtime_classes, &plan.runtime_classes),
         node_labels: both(&above.node_labels, &plan.node_labels),
         tolerations: both(&above.tolerations, &plan.tolerations),
+        gateway: plan.gateway.tighter(above.gateway),
         ..plan.clone()
     }
 }
@@ -87,6 +88,8 @@ fn narrower(above: &[String], own: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use api::GatewayLimits;
+
     use super::*;
 
     #[test]
@@ -140,6 +143,29 @@ mod tests {
             plan(&[("arch", "arm"), ("disk", "ssd"), ("pool", "shared")], None, None).node_selector
         );
         assert_eq!(left.defaults, plan(&[], Some("high"), Some("vm")).defaults);
+    }
+
+    #[test]
+    fn at_the_gateway_the_strictest_of_all_that_say_something_holds() {
+        let plan = |requests: Option<u64>, bytes: Option<u64>| PlanSpec {
+            gateway: GatewayLimits {
+                requests_per_second: requests,
+                bytes_per_second: bytes,
+                ..GatewayLimits::default()
+            },
+            ..PlanSpec::default()
+        };
+        let own = plan(Some(500), Some(0));
+        let left = |above: Vec<PlanSpec>| left(&own, Ok::<_, &Problem>(above)).gateway;
+        assert_eq!(left(vec![]), own.gateway);
+        assert_eq!(left(vec![PlanSpec::default()]), own.gateway, "who says nothing limits nothing");
+        assert_eq!(left(vec![plan(Some(0), Some(1000))]), plan(Some(500), Some(1000)).gateway);
+        let all = vec![plan(Some(300), None), plan(Some(200), Some(5)), plan(Some(400), Some(9))];
+        assert_eq!(left(all), plan(Some(200), Some(5)).gateway);
+        // Nobody can say what is above: no more than the own.
+        let cycle = Problem::Cycle(vec!["a".into()]);
+        let nobody: Result<[PlanSpec; 0], _> = Err(&cycle);
+        assert_eq!(super::left(&own, nobody).gateway, own.gateway);
     }
 
     #[test]

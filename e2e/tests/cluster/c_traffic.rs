@@ -157,13 +157,9 @@ fn bytes_billed_are_the_bytes_that_went_by() {
     person.leave();
 }
 
-#[test]
-fn what_an_address_sends_is_billed_and_to_its_workspace() {
-    const SIZE: u64 = 1_000_000;
-    let cluster = Cluster::shared();
-    let person = Person::new(cluster, "gwen", "gwen-lab");
+/// A pod `web` that serves at a host.
+fn web(person: &Person, host: &str) {
     let namespace = person.namespace.as_str();
-    let host = "gwen.atollapps.localhost";
     person.apply(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: {namespace}, labels: {{app: web}}}}, \
          spec: {{containers: [{{name: c, image: 'nginx:1.22'}}]}}}}\n---\n\
@@ -174,6 +170,16 @@ fn what_an_address_sends_is_billed_and_to_its_workspace() {
          backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]}}}}\n"
     ));
     person.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod/web", "--timeout=90s"]).ok();
+}
+
+#[test]
+fn what_an_address_sends_is_billed_and_to_its_workspace() {
+    const SIZE: u64 = 1_000_000;
+    let cluster = Cluster::shared();
+    let person = Person::new(cluster, "gwen", "gwen-lab");
+    let namespace = person.namespace.as_str();
+    let host = "gwen.atollapps.localhost";
+    web(&person, host);
     let line = format!("head -c {SIZE} /dev/zero | tr '\\0' x > /usr/share/nginx/html/million");
     person.kubectl(&["exec", "-n", namespace, "web", "--", "sh", "-c", &line]).ok();
     let address = format!("https://{host}:{}/million", cluster.https());
@@ -223,4 +229,68 @@ fn what_an_address_sends_is_billed_and_to_its_workspace() {
     assert!(lines.as_array().unwrap().iter().all(|line| line["name"] != "gateway"), "{lines}");
     stranger.leave();
     person.leave();
+}
+
+/// Asks one after the other, as fast as it goes: how often there was each status.
+fn flood(cluster: &Cluster, host: &str, times: usize) -> BTreeMap<String, usize> {
+    let authority = cluster.authority();
+    let said = run(Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "60", "--output", "/dev/null"])
+        .args(["--write-out", "%{http_code}\n", "--cacert"])
+        .arg(authority.path())
+        .arg(format!("https://{host}:{}/?[1-{times}]", cluster.https())));
+    let mut statuses = BTreeMap::new();
+    for status in said.ok().lines() {
+        *statuses.entry(status.to_owned()).or_insert(0) += 1;
+    }
+    statuses
+}
+
+#[test]
+fn a_flood_is_refused_as_its_workspace_s_plan_says_and_costs_no_other() {
+    const TIMES: usize = 400;
+    let cluster = Cluster::shared();
+    let (narrow, wide) = (Person::new(cluster, "fay", "fay-lab"), Person::new(cluster, "finn", "finn-lab"));
+    let hosts = ["fay.atollapps.localhost", "finn.atollapps.localhost"];
+    for (person, host) in [&narrow, &wide].into_iter().zip(hosts) {
+        web(person, host);
+        eventually("the address answers", Duration::from_secs(60), || {
+            let statuses = flood(cluster, host, 1);
+            if statuses.contains_key("200") { Ok(()) } else { Err(format!("{statuses:?}")) }
+        });
+    }
+    let all = BTreeMap::from([("200".to_owned(), TIMES)]);
+    assert_eq!(flood(cluster, hosts[0], TIMES), all, "nothing is said yet");
+    let plan = |requests: &str| {
+        let words = ["plan", "set", "flooded", "--pod-security", "baseline", "--gateway-requests", requests];
+        cluster.atoll(&words).ok();
+    };
+    // The namespace tells all gateways, each of which hears it within a moment.
+    let told = |wanted: &str| {
+        eventually("the plan is told", Duration::from_secs(60), || {
+            let path = "jsonpath={.metadata.annotations.policy\\.atoll\\.dev/gateway-requests}";
+            let said = cluster.kubectl(&["get", "namespace", &narrow.namespace, "-o", path]).ok();
+            if said == wanted { Ok(()) } else { Err(said) }
+        });
+    };
+    plan("5");
+    cluster.atoll(&["workspace", "plan", "fay-lab", "flooded"]).ok();
+    told("5");
+    eventually("the flood is refused", Duration::from_secs(30), || {
+        let statuses = flood(cluster, hosts[0], TIMES);
+        let of = |status: &str| statuses.get(status).copied().unwrap_or_default();
+        let most = of("429") > TIMES / 2 && of("200") > 0 && of("200") + of("429") == TIMES;
+        if most { Ok(()) } else { Err(format!("{statuses:?}")) }
+    });
+    assert_eq!(flood(cluster, hosts[1], TIMES), all, "the other workspace's plan says nothing");
+    plan("0");
+    told("0");
+    eventually("nothing is refused any more", Duration::from_secs(30), || {
+        let statuses = flood(cluster, hosts[0], TIMES);
+        if statuses == all { Ok(()) } else { Err(format!("{statuses:?}")) }
+    });
+    cluster.atoll(&["workspace", "plan", "fay-lab", "standard"]).ok();
+    narrow.leave();
+    wide.leave();
+    cluster.atoll(&["plan", "delete", "flooded"]).ok();
 }

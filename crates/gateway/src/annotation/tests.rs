@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method};
 
 use super::*;
+use crate::retry::Failures;
 use crate::route::{Request, View};
 
 fn read(annotations: &[(&str, &str)]) -> Annotations {
@@ -300,6 +301,38 @@ fn clients_are_limited_as_nginx_counts() {
     assert_eq!((limits.open, limits.exempt.len()), (Some(3), 1));
     assert!(good(&[("limit-rps", "0")]).extra.clients.is_none());
     assert!(note(("limit-rps", "-1"), "is not a number").extra.clients.is_none());
+}
+
+#[test]
+fn requests_are_sent_again_as_nginx_reads_it() {
+    let retry = |annotations: &[(&str, &str)]| good(annotations).retry;
+    assert_eq!(retry(&[]), None);
+    let on = |error, timeout, invalid| Failures { error, timeout, invalid };
+    let usual = Retry { on: on(true, true, false), attempts: 2, only: true, ..Retry::default() };
+    assert_eq!(retry(&[("proxy-next-upstream", "error timeout")]), Some(usual.clone()));
+    let all = "error timeout invalid_header http_500 http_502 http_503 http_504 http_403 http_404 http_429 non_idempotent";
+    let codes = vec![500, 502, 503, 504, 403, 404, 429];
+    let full = Retry { on: on(true, true, true), codes, any_method: true, ..usual.clone() };
+    assert_eq!(retry(&[("proxy-next-upstream", all)]), Some(full));
+    let off = Retry { attempts: 2, only: true, ..Retry::default() };
+    assert_eq!(retry(&[("proxy-next-upstream", "off")]), Some(off.clone()));
+    assert_eq!(retry(&[("proxy-next-upstream", "error off non_idempotent")]), Some(off));
+    // What isn't said is as nginx has it.
+    let tries = |text| retry(&[("proxy-next-upstream-tries", text)]).map(|retry| retry.attempts);
+    assert_eq!([tries("1"), tries("4"), tries("11"), tries("0")], [0, 3, 10, 10].map(Some));
+    assert_eq!(retry(&[("proxy-next-upstream-tries", "3")]), Some(usual.clone()));
+    let within = |text| retry(&[("proxy-next-upstream-timeout", text)]);
+    assert_eq!(within("5"), Some(Retry { within: Some(Duration::from_secs(5)), ..usual.clone() }));
+    assert_eq!(within("0"), Some(usual.clone()));
+    // What can't be read costs itself.
+    assert_eq!(note(("proxy-next-upstream", "sometimes"), "\"sometimes\" is not error").retry, None);
+    let wanted = Retry { codes: vec![503], ..Retry { on: Failures::default(), ..usual.clone() } };
+    assert_eq!(note(("proxy-next-upstream", "http_503 http_418"), "\"http_418\" is not").retry, Some(wanted));
+    assert_eq!(note(("proxy-next-upstream-tries", "-1"), "is not a number").retry, None);
+    assert_eq!(note(("proxy-next-upstream-tries", "many"), "is not a number").retry, None);
+    assert_eq!(note(("proxy-next-upstream-timeout", "soon"), "is not a time").retry, None);
+    let most = note(("proxy-next-upstream-tries", "100"), "100 are more than 11");
+    assert_eq!(most.retry, Some(Retry { attempts: 10, ..usual }));
 }
 
 #[test]

@@ -16,13 +16,11 @@ use crate::gateway_api::{
     self, Filter, HeaderModifier, Match, NamedValue, ObjectRef, PathModifier, PathValue, RequestMirror, Rule,
 };
 use crate::object::{HttpRoute, Id, Kind, PortRef};
+use crate::retry::{Failures, MOST_RETRIES, Retry};
 use crate::route::{
-    Action, Conditions, Edits, HeaderEdit, Limits, Mirror, Owner, PathMatch, PathRewrite, Redirect, Retry,
-    Route, Seldom, Target, Targets, ValueMatch,
+    Action, Conditions, Edits, HeaderEdit, Limits, Mirror, Owner, PathMatch, PathRewrite, Redirect, Route,
+    Seldom, Target, Targets, ValueMatch,
 };
-
-/// What a route asks for beyond this is not tried.
-const MOST_RETRIES: u32 = 10;
 
 /// What a route is compiled with.
 pub(super) struct Context<'a> {
@@ -165,9 +163,12 @@ fn action(
     action.limits = Limits { read: time(timeouts.backend_request)?, ..Limits::default() }.into();
     if let Some(wanted) = &rule.retry {
         seldom.retry = Some(Retry {
+            on: Failures { timeout: true, ..Failures::default() },
             codes: wanted.codes.clone(),
             attempts: wanted.attempts.unwrap_or(1).min(MOST_RETRIES),
             backoff: time(wanted.backoff.clone())?.unwrap_or_default(),
+            any_method: true,
+            ..Retry::default()
         });
     }
     let redirects = seldom.redirect.is_some();

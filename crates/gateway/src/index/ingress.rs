@@ -279,6 +279,7 @@ impl Common<'_> {
                 rewrite_host: annotations.host.clone(),
                 rewrite_path,
                 cors: annotations.cors.clone(),
+                retry: annotations.retry.clone(),
                 ..Seldom::default()
             }),
             ..Action::default()

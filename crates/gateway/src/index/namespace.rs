@@ -29,17 +29,15 @@ impl Index {
     }
 
     pub(super) fn place_namespace(&mut self, name: &str, old: Option<&Object>, new: Option<&Object>) {
-        let labels = |object: Option<&Object>| match object {
-            Some(Object::Namespace(namespace)) => namespace.labels.clone(),
-            _ => BTreeMap::new(),
-        };
-        if old.is_some() && new.is_some() && labels(old) == labels(new) {
-            return;
-        }
         if new.is_none() {
             self.table.tenants.set(name.to_owned(), None);
         } else if let Some(tenant) = self.table.tenants.get(name) {
             tenant.set(self.limits(name));
+        }
+        if let (Some(Object::Namespace(old)), Some(Object::Namespace(new))) = (old, new)
+            && old.labels == new.labels
+        {
+            return;
         }
         let first = (Id::new(name, ""), Kind::Ingress);
         let inside: Vec<Key> = self
@@ -70,11 +68,14 @@ impl Index {
         })
     }
 
-    /// What a namespace may take: the operator's as much as there is, and one that
-    /// isn't known yet no more than a workspace's.
+    /// What a namespace may take: the operator's as much as there is, a workspace's what
+    /// its plan says, and one that isn't known yet no more than a plan's that says nothing.
     pub(super) fn limits(&self, namespace: &str) -> tenant::Limits {
-        match self.tenant(namespace) {
-            (0, _) => tenant::Limits::default(),
+        match self.objects.get(&(Kind::Namespace, Id::new("", namespace))).map(Arc::as_ref) {
+            Some(Object::Namespace(object)) if object.labels.contains_key(api::names::WORKSPACE_LABEL) => {
+                self.scope.workspace_limits.with(object.limits.as_deref().copied().unwrap_or_default())
+            }
+            Some(Object::Namespace(_)) => tenant::Limits::default(),
             _ => self.scope.workspace_limits,
         }
     }

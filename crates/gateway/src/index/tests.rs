@@ -530,6 +530,35 @@ fn a_workspace_has_one_share_and_the_operator_as_much_as_there_is() {
 }
 
 #[test]
+fn a_workspace_s_plan_says_what_it_may_take() {
+    let limits = tenant::Limits { concurrent: 2, ..tenant::Limits::default() };
+    let table = Arc::new(Table::default());
+    let scope = Scope { workspace_limits: limits, ..Scope::default() };
+    let mut world = World { index: Index::new(scope, table.clone()), table };
+    world.apply(&ingress("a", "i", 1, "a.example", &["Prefix / web:80"], ""));
+    let owner = world.table.owners.get(&(Kind::Ingress, Id::new("a", "i"))).unwrap();
+    let room = || {
+        let all: Vec<_> = (0..10).map_while(|_| owner.tenant.admit().ok()).collect();
+        all.len()
+    };
+    let mut namespace = |labels: &str, most: &str| {
+        let annotation = if most.is_empty() {
+            String::new()
+        } else {
+            format!("policy.atoll.dev/gateway-concurrent: {most}")
+        };
+        world.apply(&format!("---\nkind: Namespace\nmetadata: {{name: a, labels: {{{labels}}}, annotations: {{{annotation}}}}}\n"));
+        room()
+    };
+    let workspace = "atoll.dev/workspace: shop";
+    for (most, wanted) in [("", 2), ("'5'", 5), ("'1'", 1), ("'0'", 10), ("x", 2), ("'3'", 3), ("", 2)] {
+        assert_eq!(namespace(workspace, most), wanted, "{most}");
+    }
+    // Who has no plan isn't limited by one.
+    assert_eq!(namespace("", "'1'"), 10);
+}
+
+#[test]
 fn one_bad_path_costs_only_itself() {
     let yaml = annotated(
         &ingress("a", "i", 1, "a.example", &["Prefix /( bad:80", "Prefix /good web:80"], ""),

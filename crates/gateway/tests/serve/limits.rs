@@ -9,6 +9,7 @@ use gateway::tenant::Limits;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::gateways::apply;
 use crate::world::{Backend, Body, World, full, websocket};
 
 async fn world(limits: Limits) -> (World, Backend) {
@@ -17,6 +18,63 @@ async fn world(limits: Limits) -> (World, Backend) {
     world.app_in("a", "web", "a.apps.test", &[], &[backend.address]);
     world.app_in("b", "web", "b.apps.test", &[], &[backend.address]);
     (world, backend)
+}
+
+/// What a workspace's plan says of the gateway, told by its namespace.
+fn plan(world: &mut World, namespace: &str, limits: &[(&str, &str)]) {
+    let annotations: serde_json::Map<String, serde_json::Value> = limits
+        .iter()
+        .map(|(name, most)| (format!("policy.atoll.dev/gateway-{name}"), (*most).into()))
+        .collect();
+    let labels = serde_json::json!({ api::names::WORKSPACE_LABEL: namespace });
+    let metadata = serde_json::json!({ "name": namespace, "labels": labels, "annotations": annotations });
+    apply::<k8s_openapi::api::core::v1::Namespace>(world, serde_json::json!({ "metadata": metadata }));
+}
+
+/// Asks so often, one by one: how many were served, and the most that a rate allows.
+async fn served(world: &World, host: &str, times: usize, rate: f64) -> (usize, f64) {
+    let (started, mut client, mut served) = (Instant::now(), client(world).await, 0);
+    for _ in 0..times {
+        match ask(&mut client, host).await.0 {
+            200 => served += 1,
+            status => assert_eq!(status, 429),
+        }
+    }
+    (served, (2.0 + started.elapsed().as_secs_f64()) * rate + 1.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_workspace_has_what_its_plan_says_and_a_change_holds_at_once() {
+    let (mut world, backend) = world(Limits { requests_per_second: 5, ..Limits::default() }).await;
+    world.app_in("c", "web", "c.apps.test", &[], &[backend.address]);
+    plan(&mut world, "a", &[("requests", "20")]);
+    plan(&mut world, "b", &[("requests", "0"), ("concurrent", "1")]);
+    plan(&mut world, "c", &[]);
+    let (narrow, most) = served(&world, "a.apps.test", 300, 20.0).await;
+    assert!(narrow >= 40 && narrow as f64 <= most, "{narrow} of at most {most}");
+    assert_eq!(served(&world, "b.apps.test", 300, 0.0).await.0, 300);
+    let (usual, most) = served(&world, "c.apps.test", 300, 5.0).await;
+    assert!(usual >= 10 && usual as f64 <= most, "{usual} of at most {most}");
+    let (status, _open) = websocket(world.http(), "b.apps.test").await;
+    assert_eq!((status, world.get("b.apps.test", "/").await.0), (101, 429));
+    // What is under way goes on; what comes is as the plan says now.
+    plan(&mut world, "a", &[]);
+    let mut slow = client(&world).await;
+    let asked = http::Request::builder().uri("/slow").header("host", "a.apps.test").body(full("")).unwrap();
+    let slow = tokio::spawn(async move { slow.send_request(asked).await.unwrap() });
+    let before = backend.served.load(Ordering::SeqCst);
+    while backend.served.load(Ordering::SeqCst) == before {
+        tokio::task::yield_now().await;
+    }
+    plan(&mut world, "a", &[("requests", "1"), ("concurrent", "1")]);
+    assert_eq!(world.get("a.apps.test", "/").await.0, 429, "the slow one has the place");
+    plan(&mut world, "a", &[("requests", "1")]);
+    let (few, most) = served(&world, "a.apps.test", 100, 1.0).await;
+    assert!(few >= 1 && few as f64 <= most, "{few} of at most {most}");
+    plan(&mut world, "a", &[("requests", "0")]);
+    assert_eq!(served(&world, "a.apps.test", 300, 0.0).await.0, 300);
+    let answer = slow.await.unwrap();
+    assert_eq!((answer.status().as_u16(), crate::world::text(answer).await.as_str()), (200, "slow"));
 }
 
 async fn client(world: &World) -> hyper::client::conn::http1::SendRequest<Body> {

@@ -8,6 +8,7 @@ mod client_certificates;
 mod compression;
 mod gateways;
 mod limits;
+mod retries;
 mod telling;
 mod world;
 
