@@ -26,7 +26,7 @@ use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -588,21 +588,30 @@ async fn namespace_of(context: &Context, workspace: &Workspace) -> Result<Option
     let uid = workspace.uid().unwrap_or_default();
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
     // One that was made by an earlier life of ours which didn't come to note it.
-    let own = ListParams::default().labels(&format!("{WORKSPACE_LABEL}={name}"));
-    let made = namespaces.list(&own).await.map_err(failed("listing namespaces"))?;
-    let made =
-        made.into_iter().find(|namespace| namespace.owner_references().iter().any(|owner| owner.uid == uid));
+    let mut made = None;
+    let known = lock(&context.kept).named_for(&name);
+    for known in known {
+        let found = namespaces.get_opt(&known).await.map_err(failed("looking a namespace up"))?;
+        made = made.or(found.filter(|found| found.owner_references().iter().any(|owner| owner.uid == uid)));
+    }
     let namespace = match made {
         Some(namespace) => namespace.name_any(),
         None => {
             let chosen = name::namespace(&name, &mut rand::rng());
             let input = Input { workspace: &name, uid: &uid, namespace: &chosen, ..Input::default() };
-            let object = serde_json::from_value(desired::namespace(&input))
+            let wanted = desired::namespace(&input);
+            let object = serde_json::from_value(wanted.clone())
                 .map_err(|error| failed("making a namespace")(kube::Error::SerdeError(error)))?;
             let parameters =
                 PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
             match namespaces.create(&parameters, &object).await {
-                Ok(_) => chosen,
+                Ok(made) => {
+                    let stored = serde_json::to_value(&made)
+                        .map_err(|error| failed("reading an answer")(kube::Error::SerdeError(error)))?;
+                    let key = ("Namespace".to_owned(), chosen.clone());
+                    lock(&context.kept).put(&chosen, key, exact(&wanted), fingerprint(&stored), false);
+                    chosen
+                }
                 // Somebody has it: other letters next time.
                 Err(kube::Error::Api(answer)) if answer.code == 409 => return Ok(None),
                 Err(error) => return Err(failed(format!("making the namespace {chosen}"))(error)),

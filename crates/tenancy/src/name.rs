@@ -15,6 +15,13 @@ pub fn namespace(workspace: &str, random: &mut impl Rng) -> String {
     format!("{workspace}-{letters}")
 }
 
+/// Whether a namespace may be a workspace's by its name: another workspace's may look the
+/// same.
+pub fn is_for(workspace: &str, namespace: &str) -> bool {
+    let letters = namespace.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('-'));
+    letters.is_some_and(|letters| letters.len() == LETTERS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +33,8 @@ mod tests {
         let name = namespace(&longest, &mut random);
         assert!(name.len() <= 63 && name.starts_with(&longest));
         assert_ne!(namespace("a", &mut random), namespace("a", &mut random));
+        assert!(is_for(&longest, &name) && !is_for("a", &name));
+        assert!(is_for("a", "a-bcdfgh") && is_for("a", &namespace("a", &mut random)));
+        assert!(!is_for("a", "a-b-cdfghj") && !is_for("a", "abcdfgh") && !is_for("a", "a"));
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::drift::Fingerprint;
+use crate::name;
 use crate::propagation::Key;
 
 /// An object.
@@ -89,6 +90,15 @@ impl Kept {
         self.is_listed(namespace, &key);
         let object = Object { stored, is_copy, asked: Some(asked) };
         self.namespaces.entry(namespace.to_owned()).or_default().insert(key, object);
+    }
+
+    /// The namespaces that are named as a workspace's are.
+    pub fn named_for(&self, workspace: &str) -> Vec<String> {
+        let own = |namespace: &&String| {
+            name::is_for(workspace, namespace)
+                && self.is_there(namespace, &("Namespace".to_owned(), (*namespace).clone()))
+        };
+        self.namespaces.keys().filter(own).cloned().collect()
     }
 
     /// Nothing of a namespace is kept any more.
