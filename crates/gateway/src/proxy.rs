@@ -125,6 +125,12 @@ impl Proxy {
         if !head.raw_path_is_utf8() || has_dot_segments(path) {
             return Page::new(400, "The path is not in its plain form.").map(Some);
         }
+        // Of the host itself, not of whoever serves it: nothing of theirs comes before.
+        if peer.tls.is_none()
+            && let Some(answer) = self.table.challenges.answer(&decided.host, path)
+        {
+            return Page::challenge(answer).map(Some);
+        }
         // At the shared address no tenant's connection is used for another's host.
         // A Gateway's own listeners say themselves whom they are for.
         if let (Some(tls), Some(_)) = (&peer.tls, peer.port.shared) {

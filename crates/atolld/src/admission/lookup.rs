@@ -72,9 +72,10 @@ impl Known {
 
     /// How many workspaces an account owns beside `name`.
     fn owned(&self, account: &str, name: &str) -> usize {
-        let heard = self.tree.names().filter(|other| {
-            *other != name && self.tree.get(other).is_some_and(|node| node.owner == account)
-        });
+        let heard = self
+            .tree
+            .names()
+            .filter(|other| *other != name && self.tree.get(other).is_some_and(|node| node.owner == account));
         let let_in = self.let_in.iter().filter(|(other, (owner, _))| {
             *other != name && owner == account && self.tree.get(other).is_none()
         });
