@@ -1,6 +1,7 @@
+// An ACME server and a name server, for the gateway's test; go.sum vouches for both.
 module atoll.dev/e2e/acme
 
-go 1.25.0
+go 1.26.0
 
 require github.com/letsencrypt/pebble/v2 v2.10.3
 
