@@ -43,6 +43,8 @@ pub const ACME_CHALLENGE_LABEL: &str = "atoll.dev/acme-challenge";
 pub const ACME_LABEL: &str = "atoll.dev/acme";
 /// On a Gateway whose listeners' missing certificates are to be had by ACME: `"true"`.
 pub const ACME_ANNOTATION: &str = "atoll.dev/acme";
+/// The issuer that an Ingress names to be given certificates by ACME.
+pub const ACME_ISSUER: &str = "atoll";
 /// In [`SYSTEM_NAMESPACE`]: the ConfigMap with which an operator turns ACME on.
 pub const ACME_CONFIG: &str = "acme";
 /// The Gateway behind [`GATEWAY_SERVICE`], which every workspace may use. Its

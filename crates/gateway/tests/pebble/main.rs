@@ -70,7 +70,7 @@ fn hosts(all: &[&str]) -> Vec<String> {
 fn keep(world: &mut World, name: &str, issued: &Issued) {
     let certificate = issued.chain.clone().into_bytes().into();
     let key = issued.expose_key().to_owned().into_bytes().into();
-    world.index.apply(Object::Secret(Secret { id: Id::new("a", name), certificate, key }));
+    world.index.apply(Object::Secret(Secret { id: Id::new("a", name), certificate, key, acme: true }));
 }
 
 /// The certificate that a host shows to a client that believes the server's root.

@@ -274,6 +274,7 @@ impl Authority {
             id,
             certificate: certificate.pem().into_bytes().into(),
             key: key.serialize_pem().into_bytes().into(),
+            acme: false,
         })
     }
 
