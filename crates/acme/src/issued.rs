@@ -47,8 +47,12 @@ fn leaf(chain: &[u8]) -> Option<CertificateDer<'static>> {
 
 /// What the first certificate of a chain in PEM is for, and from when until when.
 pub fn validity(chain: &[u8]) -> Option<Validity> {
-    let leaf = leaf(chain)?;
-    let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+    validity_of_der(&leaf(chain)?)
+}
+
+/// The same of one certificate in DER.
+pub fn validity_of_der(leaf: &[u8]) -> Option<Validity> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
     let names = parsed.subject_alternative_name().ok().flatten();
     let hosts = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),

@@ -23,7 +23,7 @@ use tokio_rustls::StartHandshake;
 
 use crate::access::AccessLog;
 use crate::certificate::{Chosen, Ready};
-use crate::challenge;
+use crate::challenge::{self, Place};
 use crate::client_auth::{ClientAuth, Shown};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
@@ -272,7 +272,10 @@ impl Server {
         let proving =
             accepted.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == challenge::PROTOCOL));
         if let Some(name) = name.as_deref().filter(|_| proving)
-            && let Some(certificate) = self.table.challenges.certificate(name)
+            && let Some(certificate) = self.table.challenges.certificate(
+                Place { shared: port.shared.is_some(), gateway: entry.map(|entry| &entry.gateway) },
+                name,
+            )
         {
             return self.prove(accepted, stream, certificate).await;
         }

@@ -19,6 +19,7 @@ use crate::access::{self, AccessLog, Line};
 use crate::authority::{Authority, has_dot_segments};
 use crate::backend::Backend;
 use crate::certificate::{Certificate, Ready};
+use crate::challenge::Place;
 use crate::check::{Asked, Checked};
 use crate::client_auth::{self, Guard, Mode, Refusal};
 use crate::compress::{self, Compression};
@@ -127,7 +128,7 @@ impl Proxy {
         }
         // Of the host itself, not of whoever serves it: nothing of theirs comes before.
         if peer.tls.is_none()
-            && let Some(answer) = self.table.challenges.answer(&decided.host, path)
+            && let Some(answer) = self.challenge(peer, &decided.host, path)
         {
             return Page::challenge(answer).map(Some);
         }
@@ -234,6 +235,13 @@ impl Proxy {
             }
             None => Page::new(503, &format!("{} has no backend.", decided.host)).map(Some),
         }
+    }
+
+    fn challenge(&self, peer: &Peer, host: &str, path: &str) -> Option<Bytes> {
+        let entry = self.table.entries.get(&peer.port.number);
+        let place =
+            Place { shared: peer.port.shared.is_some(), gateway: entry.as_ref().map(|entry| &entry.gateway) };
+        self.table.challenges.answer(place, host, path)
     }
 
     /// What a Gateway shows to backends that ask who it is.

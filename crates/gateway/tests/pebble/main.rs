@@ -51,7 +51,7 @@ impl Publisher for Gateway {
     async fn publish(&self, challenge: &Challenge) -> Result<(), String> {
         self.seen.lock().unwrap().push(format!("+{}", challenge.host));
         let Challenge { host, token, key_authorization } = challenge.clone();
-        let served = gateway::challenge::Challenge { host, token, key_authorization };
+        let served = gateway::challenge::Challenge { host, token, key_authorization, gateway: None };
         self.table.challenges.set(&challenge.token, Some(served).filter(|_| self.shows));
         Ok(())
     }

@@ -15,7 +15,7 @@ const IDENTIFIER: [u8; 10] = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x
 
 fn challenge(host: &str) -> Option<Challenge> {
     let (host, token) = (host.to_owned(), "token".to_owned());
-    Some(Challenge { host, token, key_authorization: "token.thumbprint".to_owned() })
+    Some(Challenge { host, token, key_authorization: "token.thumbprint".to_owned(), gateway: None })
 }
 
 fn body(answer: &str) -> &str {
