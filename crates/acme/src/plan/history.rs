@@ -86,10 +86,14 @@ impl History {
         *attempt = Attempt { last: now, hosts: std::mem::take(&mut attempt.hosts), ..Attempt::default() };
     }
 
-    /// Forgets what nobody wants any more and was not tried for a day.
+    /// Forgets what went well an hour ago, and what nobody wants any more and was not
+    /// tried for a day.
     pub fn tidy(&mut self, wanted: impl Fn(&Key) -> bool, now: Time) {
         self.orders.retain(|(_, at)| *at > now - HOUR);
-        self.attempts.retain(|key, attempt| wanted(key) || attempt.last > now - 24 * HOUR);
+        self.attempts.retain(|key, attempt| {
+            let patience = if attempt.failures == 0 { HOUR } else { 24 * HOUR };
+            attempt.failures > 0 && wanted(key) || attempt.last > now - patience
+        });
     }
 
     pub(super) fn counted(&self, since: Time) -> Counted {

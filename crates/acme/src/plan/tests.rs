@@ -206,4 +206,9 @@ fn what_nobody_wants_is_forgotten_after_a_day() {
     history.tidy(|_| false, NOW);
     assert_eq!(history.attempts.keys().collect::<Vec<_>>(), [&key("b")]);
     assert_eq!(history.orders.len(), 1);
+    history.tidy(|_| true, NOW + 2 * DAY);
+    assert_eq!(history.attempts.len(), 1, "it is still wanted, and has failed");
+    history.succeeded(&key("b"), NOW);
+    history.tidy(|_| true, NOW + 2 * HOUR);
+    assert!(history.attempts.is_empty());
 }
