@@ -1,5 +1,6 @@
 //! Objects in YAML in, requests in, what they are answered with out.
 
+mod certificates;
 mod endpoints;
 mod gateways;
 mod httproute;

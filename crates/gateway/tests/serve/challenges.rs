@@ -119,6 +119,16 @@ async fn what_is_not_asked_of_a_host_stays_the_tenants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateways_host_is_not_proven_at_the_shared_address() {
+    let world = World::start().await;
+    // Whoever has it there may be another than who has it here.
+    let gateway = Some(gateway::object::Id::new("b", "own"));
+    world.table.challenges.set("one", challenge("web.apps.test").map(|one| Challenge { gateway, ..one }));
+    assert_eq!(world.get("web.apps.test", PATH).await.0, 404);
+    assert!(shown(&world, "web.apps.test", &["acme-tls/1"]).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_challenges_certificate_is_shown_to_authorities_alone() {
     let world = World::start().await;
     let none = shown(&world, "web.apps.test", &["acme-tls/1"]).await;
