@@ -20,6 +20,11 @@ pub type Time = i64;
 pub const MOST_NAMES: usize = 100;
 const HOUR: Time = 3600;
 
+/// The reason to wait where there is nothing to be done.
+pub const VALID: &str = "it is valid";
+/// The reason to wait after a success that is not seen yet.
+pub const JUST_NOW: &str = "it was had just now";
+
 /// The Secret that a certificate is kept in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
@@ -204,7 +209,7 @@ fn consider(
                 urgency = (false, valid.not_after);
                 if now < renewal {
                     planned.decision = Decision::Wait(renewal);
-                    planned.reason = "it is valid".to_owned();
+                    planned.reason = VALID.to_owned();
                     return urgency;
                 }
                 if now < valid.not_after { "it expires soon" } else { "it has expired" }.to_owned()
@@ -219,8 +224,7 @@ fn consider(
         Some(until) => {
             let error = attempt.map(|attempt| attempt.error.as_str()).unwrap_or_default();
             planned.decision = Decision::Wait(until);
-            planned.reason =
-                if error.is_empty() { "it was tried just now".to_owned() } else { error.to_owned() };
+            planned.reason = if error.is_empty() { JUST_NOW.to_owned() } else { error.to_owned() };
         }
         None => {
             planned.decision = Decision::Order;

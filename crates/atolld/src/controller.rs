@@ -33,6 +33,9 @@ pub struct Arguments {
     /// workspaces to believe
     #[arg(long)]
     authority: Option<String>,
+    /// Where `/metrics` is served; nowhere without it
+    #[arg(long)]
+    metrics: Option<std::net::SocketAddr>,
 }
 
 /// What is no part of the internet anywhere: private networks (RFC 1918), shared
@@ -58,12 +61,14 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let metrics = std::sync::Arc::new(acme::metrics::Metrics::default());
     let (wanted, certificates) = tokio::sync::watch::channel(Vec::new());
     tokio::select! {
         () = stopped => Ok(()),
         result = addresses => result,
         result = gateway::run(client.clone(), wanted) => result,
-        result = acme::run(client.clone(), certificates) => result,
+        result = acme::run(client.clone(), certificates, metrics.clone()) => result,
+        result = acme::metrics::serve(metrics.clone(), arguments.metrics) => result,
         result = ingress::run(client.clone()) => result,
         result = instance::run(client.clone()) => result,
         result = serving::run(client.clone()) => result,

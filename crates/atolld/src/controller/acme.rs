@@ -4,11 +4,14 @@
 //! it the `acme` crate plans. Here it is carried out, and everybody told.
 
 mod keep;
+pub mod metrics;
 mod publish;
 mod settings;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use acme::account::Account;
@@ -24,6 +27,7 @@ use kube::{Api, Client};
 use tokio::sync::watch as latest;
 use tokio::task::JoinSet;
 
+use metrics::Metrics;
 use settings::Settings;
 use tell::Telling;
 
@@ -54,6 +58,7 @@ struct Controller {
     accounts: (u32, Option<tokio::time::Instant>),
     history: History,
     telling: Telling,
+    metrics: Arc<Metrics>,
     orders: JoinSet<Done>,
     busy: BTreeSet<Key>,
 }
@@ -64,7 +69,11 @@ fn now() -> Time {
 }
 
 /// Orders nothing as long as no ConfigMap says how.
-pub async fn run(client: Client, mut wanted: latest::Receiver<Vec<WantedCertificate>>) -> anyhow::Result<()> {
+pub async fn run(
+    client: Client,
+    mut wanted: latest::Receiver<Vec<WantedCertificate>>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
     let named = watcher::Config::default().fields(&format!("metadata.name={ACME_CONFIG}"));
     let configs = Api::<ConfigMap>::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let mut configs = Box::pin(watcher(configs, named).default_backoff());
@@ -91,7 +100,7 @@ pub async fn run(client: Client, mut wanted: latest::Receiver<Vec<WantedCertific
                     Some(Err(error)) => { tracing::warn!(%error, "watching the settings of ACME"); continue }
                     None => anyhow::bail!("the watch of ACME's settings ended"),
                 };
-                controller = configure(&client, config.as_ref(), controller).await;
+                controller = configure(&client, config.as_ref(), controller, &metrics).await;
             }
             changed = wanted.changed() => changed?,
             Some(done) = finished => {
@@ -122,6 +131,7 @@ async fn configure(
     client: &Client,
     config: Option<&ConfigMap>,
     before: Option<Controller>,
+    metrics: &Arc<Metrics>,
 ) -> Option<Controller> {
     let settings = match Settings::read(config?) {
         Ok(settings) => settings,
@@ -160,6 +170,7 @@ async fn configure(
         accounts: (0, None),
         history,
         telling: Telling::new(client.clone()),
+        metrics: metrics.clone(),
         orders: JoinSet::new(),
         busy: BTreeSet::new(),
     })
@@ -193,6 +204,13 @@ impl Controller {
         let (wanted, present) = facts(all);
         let now = now();
         let plan = plan(&wanted, &present, &self.history, self.settings.limits, now);
+        let valid = present.values().filter_map(|present| match present {
+            Present::Ours(Some(validity)) => Some(validity.not_after),
+            Present::Ours(None) | Present::Foreign => None,
+        });
+        self.metrics.earliest_expiry.store(valid.min().unwrap_or(0), Ordering::Relaxed);
+        let missing = plan.certificates.iter().filter(|one| !one.served && one.decision != Decision::Never);
+        self.metrics.missing.store(missing.count() as u64, Ordering::Relaxed);
         let due = plan.certificates.iter().any(|one| one.decision == Decision::Order);
         if due && !self.ready().await? {
             return Ok(self.accounts.1.map_or(AGAIN, |at| at.duration_since(tokio::time::Instant::now())));
@@ -281,11 +299,13 @@ impl Controller {
         };
         match kept {
             Ok(validity) => {
+                self.metrics.issued.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(certificate = %key, until = tell::date(validity.not_after), "got a certificate");
                 self.history.succeeded(key, now());
                 self.telling.got(&owner, &planned, &validity).await;
             }
             Err(reason) => {
+                self.metrics.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(certificate = %key, reason, "a certificate was not had");
                 let until = retry_after.and_then(|seconds| now().checked_add_unsigned(seconds));
                 self.history.failed(key, &reason, until, now());

@@ -50,11 +50,13 @@ fn words(planned: &Planned, lost: &[String]) -> Option<(&'static str, String)> {
     let hosts = planned.hosts.join(", ");
     let (reason, mut text) = match &planned.decision {
         Decision::Order => ("CertificateOrdered", format!("for {hosts}: {}", planned.reason)),
+        // It was had, and is on its way to whoever looks.
+        Decision::Wait(_) if planned.reason == acme::plan::JUST_NOW => return None,
         Decision::Never => ("CertificateRefused", planned.reason.clone()),
-        Decision::Wait(_) if planned.served && left_out.is_empty() && planned.reason == "it is valid" => {
+        Decision::Wait(_) if planned.served && left_out.is_empty() && planned.reason == acme::plan::VALID => {
             return None;
         }
-        Decision::Wait(_) if planned.reason == "it is valid" => ("CertificateIncomplete", String::new()),
+        Decision::Wait(_) if planned.reason == acme::plan::VALID => ("CertificateIncomplete", String::new()),
         Decision::Wait(until) => (
             "CertificateDelayed",
             format!("for {hosts}: {}; tried again after {}", planned.reason, date(*until)),
@@ -136,7 +138,7 @@ mod tests {
             key: Key { namespace: "shop".into(), secret: "web-tls".into() },
             workspace: "w".into(),
             hosts: vec!["a.example".into()],
-            served: reason == "it is valid",
+            served: reason == acme::plan::VALID,
             decision,
             reason: reason.into(),
             left_out: Vec::new(),
@@ -146,13 +148,14 @@ mod tests {
     #[test]
     fn each_is_told_what_and_why_and_when() {
         let none = |planned: &Planned| words(planned, &[]);
-        assert_eq!(none(&planned(Decision::Wait(9), "it is valid")), None);
-        let lost = words(&planned(Decision::Wait(9), "it is valid"), &["b.example".to_owned()]).unwrap();
+        assert_eq!(none(&planned(Decision::Wait(9), acme::plan::VALID)), None);
+        let lost = words(&planned(Decision::Wait(9), acme::plan::VALID), &["b.example".to_owned()]).unwrap();
         let text = "Secret web-tls: left out: b.example: it is no host of this namespace";
         assert_eq!(lost, ("CertificateIncomplete", text.to_owned()));
         let delayed = none(&planned(Decision::Wait(60), "no address")).unwrap();
         let text = "Secret web-tls: for a.example: no address; tried again after 1970-01-01T00:01:00Z";
         assert_eq!(delayed, ("CertificateDelayed", text.to_owned()));
+        assert_eq!(none(&planned(Decision::Wait(9), acme::plan::JUST_NOW)), None);
         assert_eq!(none(&planned(Decision::Order, "there is none yet")).unwrap().0, "CertificateOrdered");
         let long = none(&planned(Decision::Never, &"\u{e9}".repeat(2000))).unwrap();
         assert!(long.0 == "CertificateRefused" && long.1.len() <= LONGEST_NOTE);
