@@ -4,6 +4,7 @@
 //! Both start other programs and stop at the first that fails. Nothing is
 //! passed over: what can't run on a machine fails there.
 
+mod acme;
 mod benches;
 mod beside;
 mod conformance;
@@ -62,6 +63,8 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Have the gateway get certificates of a real ACME server
+    Acme,
     /// Measure what a change costs the gateway beside up to 100,000 routes
     Scale,
     /// Measure the gateway beside nginx and HAProxy
@@ -98,6 +101,7 @@ fn main() -> anyhow::Result<()> {
             run(cargo(&["build", "--release", "--bin", "atoll"]))?;
             conformance::run(&report, only.as_deref())
         }
+        Task::Acme => acme(),
         Task::Scale => run(scale()),
         Task::BenchGateway { rounds } => beside::run(rounds),
         Task::Bench { rounds } => benches::run(rounds),
@@ -116,6 +120,12 @@ fn desktop(output: PathBuf, cache: Option<PathBuf>) -> anyhow::Result<()> {
     })?;
     println!("{} ({:.1} s)", folder.display(), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// An ACME server, and the gateway's test with it.
+fn acme() -> anyhow::Result<()> {
+    run(acme::build()?)?;
+    run(acme::test()?)
 }
 
 /// The kernel half has another compiler; the network's tests load what this
@@ -183,6 +193,8 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
         "--all-targets",
         "--test",
         "browser",
+        "--test",
+        "pebble",
         "--features",
         "e2e/cluster,frontend/browser",
         "--",
@@ -192,6 +204,7 @@ fn verify(only: Option<&str>) -> anyhow::Result<()> {
     run(ebpf())?;
     run(cargo(&["test", "--release", "--workspace"]))?;
     run(cargo(&["test", "--release", "--workspace", "--test", "browser"]))?;
+    acme()?;
     run(cargo(&["build", "--release", "--bin", "atoll"]))?;
     // Built before the tests, so that its minutes on a new machine are not counted as one
     // test's.

@@ -36,6 +36,17 @@ pub const GATEWAY_ANNOTATION: &str = "atoll.dev/gateway";
 
 /// On an Ingress or an HTTPRoute: whether its answers are compressed, `on` or `off`.
 pub const COMPRESSION_ANNOTATION: &str = "atoll.dev/compression";
+/// On Secrets of [`SYSTEM_NAMESPACE`]: what an authority of ACME asks of a host, for the
+/// gateways to answer.
+pub const ACME_CHALLENGE_LABEL: &str = "atoll.dev/acme-challenge";
+/// On the Secrets of workspaces that ACME has made and may renew.
+pub const ACME_LABEL: &str = "atoll.dev/acme";
+/// On a Gateway whose listeners' missing certificates are to be had by ACME: `"true"`.
+pub const ACME_ANNOTATION: &str = "atoll.dev/acme";
+/// The issuer that an Ingress names to be given certificates by ACME.
+pub const ACME_ISSUER: &str = "atoll";
+/// In [`SYSTEM_NAMESPACE`]: the ConfigMap with which an operator turns ACME on.
+pub const ACME_CONFIG: &str = "acme";
 /// The Gateway behind [`GATEWAY_SERVICE`], which every workspace may use. Its
 /// address also serves Ingresses.
 pub const DEFAULT_GATEWAY: &str = "gateway";

@@ -1,11 +1,12 @@
 //! The controller: keeps what is there as the resources say.
 //!
-//! [`addresses`] gives Services of type LoadBalancer their address, [`gateway`]
+//! [`acme`] gets certificates for those that ask for them, [`addresses`] gives Services of type LoadBalancer their address, [`gateway`]
 //! gives Gateways such a Service and their status, [`ingress`] tells each Ingress where it is reached, [`instance`] tells how an app is,
 //! [`serving`] lets kubelets have certificates, and `tenancy` makes workspaces
 //! what they have to be. Each watches and acts for
 //! itself; when one ends, the process does, and is started again.
 
+mod acme;
 mod addresses;
 mod gateway;
 mod ingress;
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// workspaces to believe
     #[arg(long)]
     authority: Option<String>,
+    /// Where `/metrics` is served; nowhere without it
+    #[arg(long)]
+    metrics: Option<std::net::SocketAddr>,
 }
 
 /// What is no part of the internet anywhere: private networks (RFC 1918), shared
@@ -57,10 +61,14 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let metrics = std::sync::Arc::new(acme::metrics::Metrics::default());
+    let (wanted, certificates) = tokio::sync::watch::channel(Vec::new());
     tokio::select! {
         () = stopped => Ok(()),
         result = addresses => result,
-        result = gateway::run(client.clone()) => result,
+        result = gateway::run(client.clone(), wanted) => result,
+        result = acme::run(client.clone(), certificates, metrics.clone()) => result,
+        result = acme::metrics::serve(metrics.clone(), arguments.metrics) => result,
         result = ingress::run(client.clone()) => result,
         result = instance::run(client.clone()) => result,
         result = serving::run(client.clone()) => result,

@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         id: default,
         certificate: std::fs::read(certificate)?.into(),
         key: std::fs::read(key)?.into(),
+        acme: false,
     }));
     index.apply(Object::Ingress(Ingress {
         id: id(),

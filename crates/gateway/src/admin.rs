@@ -1,4 +1,4 @@
-//! `/readyz`, `/metrics` and, for the meter, `/usage`, on a port that tenants don't reach.
+//! `/readyz`, `/metrics`, for the meter `/usage` and for the controller `/challenges/`, on a port that tenants don't reach.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -55,6 +55,10 @@ impl Admin {
                 Ok(text) => (StatusCode::OK, text),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             },
+            // Whoever publishes a challenge waits until it is answered here.
+            path if path.strip_prefix("/challenges/").is_some_and(|name| self.table.challenges.has(name)) => {
+                (StatusCode::OK, "ok\n".to_owned())
+            }
             _ => (StatusCode::NOT_FOUND, "there are /readyz, /metrics and /usage\n".to_owned()),
         };
         let mut response = Response::new(Full::new(text.into()));

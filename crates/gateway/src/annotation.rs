@@ -237,6 +237,8 @@ impl<'a> Reader<'a> {
     }
 
     fn routing(&mut self) {
+        // Certificates are the controller's to get.
+        let _ = self.flag(api::names::ACME_ANNOTATION, false);
         self.out.compress = self.parsed(api::names::COMPRESSION_ANNOTATION, "on or off", flag);
         self.out.rewrite = self.filled("rewrite-target").map(str::to_owned);
         self.out.regex = self.flag("use-regex", false);

@@ -132,7 +132,12 @@ pub(crate) mod tests {
 
     fn parse(certificate: &[u8], key: &[u8]) -> Result<Certificate, CertificateError> {
         let (certificate, key) = (certificate.to_vec().into(), key.to_vec().into());
-        Certificate::new(Arc::new(Object::Secret(Secret { id: Id::new("a", "b"), certificate, key })))
+        Certificate::new(Arc::new(Object::Secret(Secret {
+            id: Id::new("a", "b"),
+            certificate,
+            key,
+            acme: false,
+        })))
     }
 
     /// A self-signed pair for tests: certificate and key in PEM.

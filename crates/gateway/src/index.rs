@@ -6,6 +6,7 @@
 //! [`Problem`] says why.
 
 mod attach;
+pub mod certificates;
 mod gateway;
 mod host;
 mod httproute;

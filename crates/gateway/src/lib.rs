@@ -17,6 +17,7 @@ pub mod annotation;
 mod authority;
 pub mod backend;
 pub mod certificate;
+pub mod challenge;
 pub mod check;
 pub mod client;
 pub mod client_auth;
@@ -163,7 +164,7 @@ pub async fn run(
         ingress_classes: config.ingress_classes,
         controller: config.controller,
         default_certificate: Id::new(config.system_namespace.clone(), config.default_certificate),
-        default_gateway: Id::new(config.system_namespace, api::names::DEFAULT_GATEWAY),
+        default_gateway: Id::new(config.system_namespace.clone(), api::names::DEFAULT_GATEWAY),
         workspace_limits: config.workspace_limits,
         node_zone: config.node_zone,
     };
@@ -186,6 +187,8 @@ pub async fn run(
     let (to, from) = mpsc::channel(WAITING);
     let watches = watch::start(&client, &Kind::ALL, &to);
     let users = watch::Users::new(&client, &to);
+    let challenges = watch::challenges(client.clone(), config.system_namespace, admin.table.clone());
+    let challenges = tokio::spawn(challenges);
     drop(to);
     let (synced, is_synced) = tokio::sync::oneshot::channel();
     // On a thread of its own: a change that concerns much holds no request up, and
@@ -224,6 +227,7 @@ pub async fn run(
         tracing::warn!(%error, "the index did not end in order");
     }
     admin_task.abort();
+    challenges.abort();
     result
 }
 

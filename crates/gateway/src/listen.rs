@@ -13,6 +13,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use tokio_rustls::StartHandshake;
 
 use crate::access::AccessLog;
 use crate::certificate::{Chosen, Ready};
+use crate::challenge::{self, Place};
 use crate::client_auth::{ClientAuth, Shown};
 use crate::error::Error;
 use crate::metrics::{Counted, Metrics};
@@ -79,6 +81,8 @@ impl Drop for Listener {
 enum Greeted {
     Http(Connection),
     Tunnel(Tunnel, Counted),
+    /// An authority that has seen what it wanted to see.
+    Proven,
 }
 
 /// Whether a client begins with HTTP/2 without having been asked. No method of
@@ -244,6 +248,7 @@ impl Server {
                     _ = stopping.wait_for(|stopping| *stopping) => {}
                 }
             }
+            Some(Greeted::Proven) => {}
             None if tls => {
                 self.metrics.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             }
@@ -263,6 +268,16 @@ impl Server {
         let (accepted, read) = hello(&mut stream).await?;
         let name =
             accepted.client_hello().server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let proving =
+            accepted.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == challenge::PROTOCOL));
+        if let Some(name) = name.as_deref().filter(|_| proving)
+            && let Some(certificate) = self.table.challenges.certificate(
+                Place { shared: port.shared.is_some(), gateway: entry.map(|entry| &entry.gateway) },
+                name,
+            )
+        {
+            return self.prove(accepted, stream, certificate).await;
+        }
         let listener = entry.and_then(|entry| entry.listener(name.as_deref().unwrap_or_default()));
         let route = match (listener.map(|listener| listener.protocol), &name) {
             (Some(Protocol::Tls | Protocol::Passthrough), Some(name)) => {
@@ -294,6 +309,10 @@ impl Server {
             // Closed as a name is that no TLSRoute takes: whether there is a
             // listener is not told apart from whether there is a route.
             return None;
+        }
+        if proving {
+            // With a certificate that proves nothing the handshake would seem to be one.
+            return self.refuse(accepted, stream).await;
         }
         let ready = certificate.as_ref().and_then(|certificate| self.ready.of(certificate));
         let resolver = Arc::new(Chosen(ready));
@@ -332,6 +351,33 @@ impl Server {
         let client = asked.map(|asked| Arc::new(Shown::new(&asked, stream.get_ref().1.peer_certificates())));
         let tls = Tls { name, certificate, client };
         Connection::tls(stream, (peer, port), tls, counted).ok().map(Greeted::Http)
+    }
+
+    /// Shows an authority a challenge's certificate; there is nothing else to be said
+    /// on such a connection (RFC 8737, section 3).
+    async fn prove(
+        &self,
+        accepted: rustls::server::Accepted,
+        stream: TcpStream,
+        certificate: Arc<CertifiedKey>,
+    ) -> Option<Greeted> {
+        let mut config = ServerConfig::clone(&self.tls);
+        config.cert_resolver = Arc::new(Chosen(Some(certificate)));
+        config.alpn_protocols = vec![challenge::PROTOCOL.to_vec()];
+        // Nobody comes back to it.
+        config.send_tls13_tickets = 0;
+        let handshake = StartHandshake::from_parts(accepted, stream).into_stream(Arc::new(config));
+        let mut stream = handshake.await.ok()?;
+        let _ = stream.shutdown().await;
+        Some(Greeted::Proven)
+    }
+
+    /// Ends the handshake of an authority for which there is no challenge.
+    async fn refuse(&self, accepted: rustls::server::Accepted, stream: TcpStream) -> Option<Greeted> {
+        let mut config = ServerConfig::clone(&self.tls);
+        config.cert_resolver = Arc::new(Chosen(None));
+        let _ = StartHandshake::from_parts(accepted, stream).into_stream(Arc::new(config)).await;
+        None
     }
 
     /// What the client of a connection is asked for: by the host's own wish, else

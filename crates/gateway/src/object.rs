@@ -245,6 +245,9 @@ pub struct Gateway {
     pub created: i64,
     pub generation: i64,
     pub spec: Box<gateway_api::GatewaySpec>,
+    /// Whether its listeners' missing certificates are to be had by ACME.
+    #[serde(default)]
+    pub acme: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -347,6 +350,9 @@ pub struct Secret {
     pub id: Id,
     pub certificate: Pem,
     pub key: Pem,
+    /// Whether ACME has made it, and may renew it.
+    #[serde(default)]
+    pub acme: bool,
 }
 
 impl fmt::Debug for Secret {
@@ -395,6 +401,15 @@ fn compress(meta: &ObjectMeta) -> Option<bool> {
     annotation::flag(meta.annotations.as_ref()?.get(api::names::COMPRESSION_ANNOTATION)?.trim())
 }
 
+/// Whether an Ingress asks for certificates, in one of the usual ways.
+fn wants_acme(annotation: &str, value: &str) -> bool {
+    match annotation {
+        "kubernetes.io/tls-acme" => value == "true",
+        "cert-manager.io/cluster-issuer" => value == api::names::ACME_ISSUER,
+        _ => false,
+    }
+}
+
 fn generation(meta: &ObjectMeta) -> i64 {
     meta.generation.unwrap_or_default()
 }
@@ -422,6 +437,8 @@ impl From<networking::Ingress> for Object {
                 annotations.insert(name.to_owned(), value);
             } else if name == api::names::COMPRESSION_ANNOTATION {
                 annotations.insert(name, value);
+            } else if wants_acme(&name, &value) {
+                annotations.insert(api::names::ACME_ANNOTATION.to_owned(), "true".to_owned());
             } else if name == CLASS_ANNOTATION && class.is_none() {
                 class = Some(value);
             }
@@ -538,6 +555,12 @@ impl From<gateway_api::Gateway> for Object {
             id: Id::of(&gateway.metadata),
             created: created(&gateway.metadata),
             generation: generation(&gateway.metadata),
+            acme: gateway
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(api::names::ACME_ANNOTATION))
+                .is_some_and(|value| value == "true"),
             spec: Box::new(gateway.spec),
         })
     }
@@ -658,6 +681,7 @@ impl From<core::Secret> for Object {
             id: Id::of(&secret.metadata),
             certificate: take("tls.crt").into(),
             key: take("tls.key").into(),
+            acme: secret.metadata.labels.unwrap_or_default().contains_key(api::names::ACME_LABEL),
         })
     }
 }

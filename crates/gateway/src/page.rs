@@ -43,6 +43,15 @@ impl Page {
         Ok(page)
     }
 
+    /// The answer to a challenge (RFC 8555, section 8.3).
+    pub fn challenge(answer: Bytes) -> Result<Self> {
+        let mut head = ResponseHeader::build(200, Some(3))?;
+        head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))?;
+        head.insert_header(header::CONTENT_LENGTH, answer.len())?;
+        head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        Ok(Self { head, body: answer })
+    }
+
     /// An answer that is its headers.
     pub fn empty(status: u16, headers: &[(HeaderName, HeaderValue)]) -> Result<Self> {
         let mut head = ResponseHeader::build(status, Some(headers.len()))?;

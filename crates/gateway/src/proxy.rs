@@ -17,6 +17,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::access::{self, AccessLog, Line};
 use crate::authority::{Authority, has_dot_segments};
 use crate::certificate::{Certificate, Ready};
+use crate::challenge::Place;
 use crate::check::{Asked, Checked};
 use crate::client_auth::{self, Guard, Mode, Refusal};
 use crate::compress::{self, Compression};
@@ -118,6 +119,12 @@ impl Proxy {
         let path = head.uri.path();
         if !head.raw_path_is_utf8() || has_dot_segments(path) {
             return Page::new(400, "The path is not in its plain form.").map(Some);
+        }
+        // Of the host itself, not of whoever serves it: nothing of theirs comes before.
+        if peer.tls.is_none()
+            && let Some(answer) = self.challenge(peer, &decided.host, path)
+        {
+            return Page::challenge(answer).map(Some);
         }
         // At the shared address no tenant's connection is used for another's host.
         // A Gateway's own listeners say themselves whom they are for.
@@ -222,6 +229,13 @@ impl Proxy {
             }
             None => Page::new(503, &format!("{} has no backend.", decided.host)).map(Some),
         }
+    }
+
+    fn challenge(&self, peer: &Peer, host: &str, path: &str) -> Option<Bytes> {
+        let entry = self.table.entries.get(&peer.port.number);
+        let place =
+            Place { shared: peer.port.shared.is_some(), gateway: entry.as_ref().map(|entry| &entry.gateway) };
+        self.table.challenges.answer(place, host, path)
     }
 
     /// What a Gateway shows to backends that ask who it is.

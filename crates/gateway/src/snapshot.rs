@@ -78,6 +78,7 @@ mod tests {
                 id: Id::new("a", "c"),
                 certificate: vec![0, 255].into(),
                 key: vec![1].into(),
+                acme: false,
             })),
         ]
     }

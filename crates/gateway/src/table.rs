@@ -14,6 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use crate::certificate::Certificate;
+use crate::challenge::Challenges;
 use crate::client_auth::{ClientAuth, Guard};
 use crate::object::{Id, Kind};
 use crate::route::{Owner, PathMatch, Request, Route, SHARED, Slots, View, Zone};
@@ -325,6 +326,8 @@ pub struct Table {
     pub owners: Sharded<(Kind, Id), Owner>,
     /// By namespace: what its objects share.
     pub tenants: Sharded<String, Tenant>,
+    /// What authorities ask of hosts.
+    pub challenges: Challenges,
 }
 
 impl Table {

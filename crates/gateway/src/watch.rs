@@ -16,17 +16,19 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::challenge::Challenge;
 use crate::gateway_api::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TLSRoute,
 };
 use crate::index::Index;
 use crate::lean::{Lean, Parts};
 use crate::object::{self, Id, Kind, Object};
+use crate::table::Table;
 
 #[derive(Debug)]
 pub enum Change {
@@ -197,6 +199,36 @@ fn is_absent(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
     )
+}
+
+/// Keeps the table's challenges as the system's Secrets with their label say: nobody
+/// else can write these.
+pub async fn challenges(client: Client, namespace: String, table: Arc<Table>) {
+    let labelled = watcher::Config::default().labels(api::names::ACME_CHALLENGE_LABEL);
+    let secrets = Api::<Secret>::namespaced(client, &namespace);
+    let mut events = std::pin::pin!(watcher(secrets, labelled).default_backoff());
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(secret)) => {
+                let name = secret.name_any();
+                table.challenges.set(&name, Challenge::read(&secret));
+                listed.insert(name);
+            }
+            Ok(Event::InitDone) => {
+                let listed = std::mem::take(&mut listed);
+                table.challenges.retain(|name| listed.contains(name));
+            }
+            Ok(Event::Apply(secret)) => {
+                table.challenges.set(&secret.name_any(), Challenge::read(&secret));
+            }
+            Ok(Event::Delete(secret)) => table.challenges.set(&secret.name_any(), None),
+            Err(error) => {
+                tracing::debug!(%error, "the watch of challenges has failed; going on with what is known");
+            }
+        }
+    }
 }
 
 /// Watches the Secrets with users, each by its name: of all others of a cluster

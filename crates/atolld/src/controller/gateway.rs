@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gateway::entrance::{self, Desired};
+use gateway::index::certificates::WantedCertificate;
 use gateway::index::{Index, Problem, Scope};
 use gateway::object::{Id, Kind};
 use gateway::table::Table;
@@ -17,7 +18,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind,
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as latest};
 use tokio::time::{Duration, Instant};
 
 use api::names::{GATEWAY_SERVICE, SYSTEM_NAMESPACE};
@@ -31,13 +32,15 @@ type Told = BTreeMap<Id, (String, Vec<(&'static str, String)>)>;
 const GATHER: Duration = Duration::from_millis(50);
 /// How soon something that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked at what certificates are wanted.
+const CERTIFICATES: Duration = Duration::from_secs(1);
 /// What the API server takes of an event's note.
-const LONGEST_NOTE: usize = 1000;
+pub(super) const LONGEST_NOTE: usize = 1000;
 /// Changes that wait; a full channel slows the watches down.
 const WAITING: usize = 1024;
 
 /// Watches what the gateways watch, but for endpoints, which no status tells of.
-pub async fn run(client: Client) -> anyhow::Result<()> {
+pub async fn run(client: Client, certificates: latest::Sender<Vec<WantedCertificate>>) -> anyhow::Result<()> {
     let (to, mut from) = mpsc::channel(WAITING);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::EndpointSlice).collect();
     let _watches = watch::start(&client, &kinds, &to);
@@ -47,6 +50,9 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
     let mut missing: BTreeSet<Kind> = kinds.into_iter().collect();
     let mut waiting: BTreeMap<(Kind, Id), Instant> = BTreeMap::new();
     let mut told = Told::new();
+    let mut looked = None;
+    let mut tick = tokio::time::interval(CERTIFICATES);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let next = waiting.values().min().copied().filter(|_| missing.is_empty());
         tokio::select! {
@@ -67,6 +73,15 @@ pub async fn run(client: Client) -> anyhow::Result<()> {
                 for key in index.take_touched() {
                     waiting.entry(key).or_insert_with(|| Instant::now() + GATHER);
                 }
+            }
+            _ = tick.tick(), if missing.is_empty() && looked != Some(index.generation()) => {
+                looked = Some(index.generation());
+                let wanted = index.wanted_certificates();
+                certificates.send_if_modified(|before| {
+                    let changed = *before != wanted;
+                    *before = wanted;
+                    changed
+                });
             }
             () = sleep(next) => {
                 let now = Instant::now();

@@ -1,5 +1,6 @@
 //! Objects in YAML in, requests in, what they are answered with out.
 
+mod certificates;
 mod endpoints;
 mod gateways;
 mod httproute;
@@ -79,6 +80,7 @@ impl World {
             id: Id::new(namespace, name),
             certificate: certificate.into(),
             key: key.into(),
+            acme: false,
         }));
     }
 
@@ -697,6 +699,7 @@ fn a_name_is_shown_its_own_certificate_or_the_default_one() {
         id: Id::new("a", "s"),
         certificate: b"x".to_vec().into(),
         key: b"y".to_vec().into(),
+        acme: false,
     }));
     assert_eq!(world.shown("a.example"), default);
     world.secret("b", "s", &["a.example"]);

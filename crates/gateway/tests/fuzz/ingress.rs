@@ -218,7 +218,7 @@ fn other(rng: &mut StdRng, pairs: &[(Vec<u8>, Vec<u8>)]) -> Object {
         _ => {
             let id = Id::new(namespace, format!("t{}", rng.random_range(0..3)));
             let (certificate, key) = pairs.choose(rng).unwrap().clone();
-            Object::Secret(Secret { id, certificate: certificate.into(), key: key.into() })
+            Object::Secret(Secret { id, certificate: certificate.into(), key: key.into(), acme: false })
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod annotations;
 mod balancers;
+mod challenges;
 mod client_certificates;
 mod compression;
 mod gateways;

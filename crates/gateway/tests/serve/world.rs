@@ -244,6 +244,13 @@ impl<B: hyper::body::Body + Unpin> hyper::body::Body for SyncBody<B> {
 /// A chain and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>);
 
+/// DER as a text.
+pub fn pem(kind: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
+}
+
 /// An authority that tests trust.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -267,6 +274,7 @@ impl Authority {
             id,
             certificate: certificate.pem().into_bytes().into(),
             key: key.serialize_pem().into_bytes().into(),
+            acme: false,
         })
     }
 
@@ -278,9 +286,7 @@ impl Authority {
 
     /// The authority's own certificate.
     pub fn pem(&self) -> String {
-        use base64::Engine as _;
-        let text = base64::engine::general_purpose::STANDARD.encode(&self.root);
-        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+        pem("CERTIFICATE", &self.root)
     }
 
     pub fn issue(&self, names: &[&str], purpose: rcgen::ExtendedKeyUsagePurpose) -> Identity {
