@@ -94,7 +94,7 @@ async fn both_challenges_lead_to_a_certificate_that_is_served() {
     let (account, credentials) =
         Account::register(&pebble.directory, Some("operator@example.com")).await.unwrap();
     // Nothing behind it, and nothing in clear text: neither is in a challenge's way.
-    let annotations = [("nginx.ingress.kubernetes.io/force-ssl-redirect", "true")];
+    let annotations = [("force-ssl-redirect", "true")];
     for (name, proof) in [("one", Proof::Http01), ("two", Proof::TlsAlpn01)] {
         let names = hosts(&[&format!("{name}.example.com"), &format!("www.{name}.example.com")]);
         names.iter().for_each(|host| world.ingress(name, host, &annotations, true));
