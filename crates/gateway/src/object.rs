@@ -246,7 +246,7 @@ pub struct Gateway {
     pub generation: i64,
     pub spec: Box<gateway_api::GatewaySpec>,
     /// Whether its listeners' missing certificates are to be had by ACME.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acme: bool,
 }
 
@@ -351,7 +351,7 @@ pub struct Secret {
     pub certificate: Pem,
     pub key: Pem,
     /// Whether ACME has made it, and may renew it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub acme: bool,
 }
 

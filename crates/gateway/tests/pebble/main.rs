@@ -94,7 +94,7 @@ async fn both_challenges_lead_to_a_certificate_that_is_served() {
     let (account, credentials) =
         Account::register(&pebble.directory, Some("operator@example.com")).await.unwrap();
     // Nothing behind it, and nothing in clear text: neither is in a challenge's way.
-    let annotations = [("nginx.ingress.kubernetes.io/force-ssl-redirect", "true")];
+    let annotations = [("force-ssl-redirect", "true")];
     for (name, proof) in [("one", Proof::Http01), ("two", Proof::TlsAlpn01)] {
         let names = hosts(&[&format!("{name}.example.com"), &format!("www.{name}.example.com")]);
         names.iter().for_each(|host| world.ingress(name, host, &annotations, true));
@@ -164,8 +164,9 @@ async fn who_fails_is_told_why() {
     let error = order(&account, &blocked, Proof::Http01, &forgetful, WITHIN).await.unwrap_err().to_string();
     assert!(error.contains("rejectedIdentifier"), "{error}");
     let shows = Gateway::of(&world, true);
-    let late = order(&account, &hosts(&["a.example.com"]), Proof::Http01, &shows, Duration::from_millis(1));
-    assert_eq!(late.await.unwrap_err().to_string(), "the order was not done within 0 seconds");
+    let names = hosts(&["a.example.com"]);
+    let late = order(&account, &names, Proof::Http01, &shows, Duration::from_millis(1)).await;
+    assert_eq!(late.unwrap_err().to_string(), "the order was not done within 0 seconds");
     let stranger = acme::account::Directory { roots: String::new(), ..pebble.directory.clone() };
     let error = Account::register(&stranger, None).await.err().unwrap().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");

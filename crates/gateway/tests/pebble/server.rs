@@ -73,6 +73,7 @@ impl Pebble {
             .args(["-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-defaultIPv6", ""])
             .args(["-dnsserver", &dns.to_string(), "-management", &free().to_string()])
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let server = Command::new(programs.join("pebble"))
@@ -83,6 +84,7 @@ impl Pebble {
             // Every order has to prove its hosts anew.
             .env("PEBBLE_AUTHZREUSE", "0")
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let processes = [Process(names), Process(server)];

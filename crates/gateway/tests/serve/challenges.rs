@@ -84,8 +84,6 @@ async fn a_challenge_comes_before_everything_that_a_tenant_says() {
     let mut world = World::start().await;
     let strict =
         [("force-ssl-redirect", "true"), ("allowlist-source-range", "192.0.2.1"), ("app-root", "/app")];
-    let strict = strict.map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), value));
-    let strict: Vec<(&str, &str)> = strict.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     world.app("web", "web.apps.test", &strict, &[backend.address]);
     assert_eq!(world.get("web.apps.test", PATH).await.0, 308, "as without a challenge");
     world.table.challenges.set("one", challenge("web.apps.test"));
