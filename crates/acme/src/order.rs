@@ -1,4 +1,10 @@
 //! One order, from its names to a certificate.
+//!
+//! One account proves hosts for everybody, and an authority remembers what an account has
+//! proven: it would give one tenant a certificate for a host that another one has proven.
+//! So nothing counts that was proven before: it is taken back, and proven again where the
+//! host is now; and what an order has proven is taken back at its end. Of two orders for
+//! one host at a time the caller has to take care.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -64,6 +70,8 @@ pub trait Publisher: Send + Sync {
 
 /// Orders whose nonce was refused time and again are begun anew so many times.
 const TRIES: usize = 3;
+/// Orders in which something was proven before are begun anew so many times.
+const ROUNDS: usize = 4;
 
 /// Gets a certificate for hosts within a time. What was published is withdrawn,
 /// however it ends.
@@ -102,14 +110,62 @@ async fn carry(
 ) -> Result<Issued, Error> {
     let fail = |error| refused(error, &account.retry_after);
     let names: Vec<Identifier> = hosts.iter().cloned().map(Identifier::Dns).collect();
-    let mut order = account.inner.new_order(&NewOrder::new(&names)).await.map_err(fail)?;
+    let mut order = begin(account, &names).await?;
+    let result = prove(account, hosts, proof, (&mut order, publisher, published), within).await;
+    take_back(&mut order).await;
+    result
+}
+
+/// An order in which nothing is proven yet.
+async fn begin(account: &Account, names: &[Identifier]) -> Result<Order, Error> {
+    let fail = |error| refused(error, &account.retry_after);
+    for _ in 0..ROUNDS {
+        let mut order = account.inner.new_order(&NewOrder::new(names)).await.map_err(fail)?;
+        if !take_back(&mut order).await {
+            return Ok(order);
+        }
+    }
+    Err(proven_before())
+}
+
+fn proven_before() -> Error {
+    let text = "it holds hosts for proven though that was taken back".to_owned();
+    Error::Refused { text, retry_after: None, nonce: false }
+}
+
+/// What was proven in an order counts for no other one; whether there was anything.
+async fn take_back(order: &mut Order) -> bool {
+    let mut proven = false;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let Ok(mut authorization) = authorization else { continue };
+        if authorization.status == AuthorizationStatus::Valid {
+            proven = true;
+            if let Err(error) = authorization.deactivate().await {
+                tracing::warn!(%error, "what was proven to an authority was not taken back");
+            }
+        }
+    }
+    proven
+}
+
+async fn prove(
+    account: &Account,
+    hosts: &[String],
+    proof: Proof,
+    (order, publisher, published): (&mut Order, &dyn Publisher, &mut Vec<Challenge>),
+    within: Duration,
+) -> Result<Issued, Error> {
+    let fail = |error| refused(error, &account.retry_after);
     // All at once: an authority may look at one host while the next is published.
     let mut pending = BTreeSet::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization.map_err(fail)?;
-        if authorization.status != AuthorizationStatus::Pending {
-            continue;
+        match authorization.status {
+            AuthorizationStatus::Pending => {}
+            AuthorizationStatus::Valid => return Err(proven_before()),
+            _ => continue,
         }
         let host = authorization.identifier().to_string();
         let Some(handle) = authorization.challenge(proof.kind()) else {
@@ -137,7 +193,7 @@ async fn carry(
     match order.poll_ready(&patience).await {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => {}
         ended => {
-            let reasons = reasons(&mut order).await;
+            let reasons = reasons(order).await;
             return Err(match ended {
                 _ if !reasons.is_empty() => {
                     Error::Refused { text: reasons.join("; "), retry_after: None, nonce: false }

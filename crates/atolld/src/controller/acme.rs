@@ -9,7 +9,7 @@ mod publish;
 mod settings;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -60,7 +60,8 @@ struct Controller {
     telling: Telling,
     metrics: Arc<Metrics>,
     orders: JoinSet<Done>,
-    busy: BTreeSet<Key>,
+    /// What is being ordered, and for which hosts.
+    busy: BTreeMap<Key, Vec<String>>,
 }
 
 fn now() -> Time {
@@ -172,7 +173,7 @@ async fn configure(
         telling: Telling::new(client.clone()),
         metrics: metrics.clone(),
         orders: JoinSet::new(),
-        busy: BTreeSet::new(),
+        busy: BTreeMap::new(),
     })
 }
 
@@ -180,8 +181,20 @@ fn key(secret: &Id) -> Key {
     Key { namespace: secret.namespace.to_string(), secret: secret.name.to_string() }
 }
 
+/// At which Gateway's address alone an owner has its hosts; None: at the shared one.
+fn place(one: &WantedCertificate) -> Option<&Id> {
+    (one.owner.0 == Kind::Gateway).then_some(&one.owner.1)
+}
+
+/// What is ordered, and what is not because its Secret is wanted at another address, too.
+/// An order is proven at one address: at another one its hosts may be somebody else's.
+fn by_place(all: &[WantedCertificate]) -> (Vec<&WantedCertificate>, Vec<&WantedCertificate>) {
+    let mut places = BTreeMap::new();
+    all.iter().partition(|one| *places.entry(&one.secret).or_insert_with(|| place(one)) == place(one))
+}
+
 /// What the plan is made of.
-fn facts(all: &[WantedCertificate]) -> (Vec<Wanted>, BTreeMap<Key, Present>) {
+fn facts(all: &[&WantedCertificate]) -> (Vec<Wanted>, BTreeMap<Key, Present>) {
     let mut wanted = Vec::with_capacity(all.len());
     let mut present = BTreeMap::new();
     for one in all {
@@ -201,7 +214,8 @@ fn facts(all: &[WantedCertificate]) -> (Vec<Wanted>, BTreeMap<Key, Present>) {
 impl Controller {
     /// Begins what is due; how long to wait until it is looked again.
     async fn look(&mut self, all: &[WantedCertificate]) -> anyhow::Result<Duration> {
-        let (wanted, present) = facts(all);
+        let (all, elsewhere) = by_place(all);
+        let (wanted, present) = facts(&all);
         let now = now();
         let plan = plan(&wanted, &present, &self.history, self.settings.limits, now);
         let valid = present.values().filter_map(|present| match present {
@@ -220,14 +234,20 @@ impl Controller {
             owners.entry(key(&one.secret)).or_default().push(one);
         }
         self.telling.forget(|key| owners.contains_key(key));
+        for one in elsewhere {
+            let text = "its Secret is wanted at another address, too: give it one of its own";
+            self.telling.tell(&one.owner, &key(&one.secret), ("CertificateRefused", text)).await;
+        }
         for planned in &plan.certificates {
             let owners = owners.get(&planned.key).map(Vec::as_slice).unwrap_or_default();
             let Some(first) = owners.first() else { continue };
-            if self.busy.contains(&planned.key) {
+            if self.busy.contains_key(&planned.key) {
                 continue;
             }
             if planned.decision == Decision::Order {
-                if self.orders.len() >= AT_ONCE {
+                // Two orders of one host could share its proof.
+                let mut busy = self.busy.values().flatten();
+                if self.orders.len() >= AT_ONCE || busy.any(|host| planned.hosts.contains(host)) {
                     continue;
                 }
                 if keep::is_foreign(&self.client, &planned.key).await? {
@@ -273,7 +293,7 @@ impl Controller {
         // Written down first: who dies over it begins with a wait.
         self.history.begun(&planned.key, &planned.workspace, &planned.hosts, now());
         keep::save(&self.client, &self.history).await?;
-        self.busy.insert(planned.key.clone());
+        self.busy.insert(planned.key.clone(), planned.hosts.clone());
         let gateway = (owner.0 == Kind::Gateway).then(|| owner.1.clone());
         let publisher = publish::Gateways { client: self.client.clone(), gateway };
         let (planned, owner, proof) = (planned.clone(), owner.clone(), self.settings.proof);
@@ -333,7 +353,7 @@ mod tests {
             present,
         };
         let key = Key { namespace: "shop".into(), secret: "web-tls".into() };
-        let present = |present| facts(&[one(present)]).1.remove(&key);
+        let present = |present| facts(&[&one(present)]).1.remove(&key);
         assert_eq!(present(certificates::Present::Missing), None);
         assert_eq!(present(certificates::Present::Foreign), Some(Present::Foreign));
         assert_eq!(present(certificates::Present::Ours(vec![1])), Some(Present::Ours(None)));
@@ -344,7 +364,32 @@ mod tests {
             panic!("a certificate that can be read");
         };
         assert!(validity.hosts.contains("a.example"));
-        let (wanted, _) = facts(&[one(certificates::Present::Missing)]);
+        let (wanted, _) = facts(&[&one(certificates::Present::Missing)]);
         assert_eq!((wanted[0].key.clone(), wanted[0].workspace.as_str()), (key, "w"));
+    }
+
+    #[test]
+    fn a_gateways_hosts_are_not_proven_at_the_shared_address() {
+        let one = |kind, name: &str, secret: &str| WantedCertificate {
+            owner: (kind, Id::new("shop", name)),
+            secret: Id::new("shop", secret),
+            workspace: "w".to_owned(),
+            hosts: vec![format!("{name}.example")],
+            lost: Vec::new(),
+            present: certificates::Present::Missing,
+        };
+        let all = [
+            one(Kind::Ingress, "web", "both"),
+            one(Kind::Ingress, "www", "both"),
+            one(Kind::Gateway, "door", "both"),
+            one(Kind::Gateway, "door", "own"),
+            one(Kind::Gateway, "gate", "own"),
+        ];
+        let (ordered, elsewhere) = by_place(&all);
+        let names = |all: Vec<&WantedCertificate>| {
+            all.iter().map(|one| format!("{}:{}", one.owner.1.name, one.secret.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(ordered), ["web:both", "www:both", "door:own"]);
+        assert_eq!(names(elsewhere), ["door:both", "gate:own"]);
     }
 }

@@ -171,3 +171,20 @@ async fn who_fails_is_told_why() {
     let error = Account::register(&stranger, None).await.err().unwrap().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_has_proven_is_not_anothers() {
+    let world = World::start().await;
+    let pebble = Pebble::start(&world).await;
+    let (account, _) = Account::register(&pebble.directory, None).await.unwrap();
+    let names = hosts(&["shop.example.com", "www.shop.example.com"]);
+    let shows = Gateway::of(&world, true);
+    order(&account, &names, Proof::Http01, &shows, WITHIN).await.unwrap();
+    // The next one has the host in name only.
+    let forgetful = Gateway::of(&world, false);
+    for names in [&names[..], &names[1..]] {
+        let error = order(&account, names, Proof::Http01, &forgetful, WITHIN).await.unwrap_err().to_string();
+        assert!(error.contains("unauthorized"), "{error}");
+    }
+    order(&account, &names, Proof::Http01, &shows, WITHIN).await.unwrap();
+}

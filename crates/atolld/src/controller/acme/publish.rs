@@ -83,11 +83,10 @@ impl Publisher for Gateways {
     async fn publish(&self, challenge: &Challenge) -> Result<(), String> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let name = name(challenge);
-        match secrets(&self.client).create(&params, &secret(challenge, self.gateway.as_ref())).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(error.to_string()),
-        }
+        // One that was left of an order that nobody knows of may be shown elsewhere.
+        remove(&self.client, &name).await.map_err(|error| error.to_string())?;
+        let secret = secret(challenge, self.gateway.as_ref());
+        secrets(&self.client).create(&params, &secret).await.map_err(|error| error.to_string())?;
         if tokio::time::timeout(PATIENCE, known(&self.client, &name)).await.is_err() {
             tracing::info!(host = challenge.host, "not every gateway knows of a challenge; going on");
         }
