@@ -21,7 +21,7 @@ pub struct Issued {
 
 impl Issued {
     /// Takes what came for a key if it is for just these hosts.
-    pub(crate) fn new(chain: String, key: &rcgen::KeyPair, hosts: &[String]) -> Result<Self, Error> {
+    pub fn new(chain: String, key: &rcgen::KeyPair, hosts: &[String]) -> Result<Self, Error> {
         let wrong = |reason: &str| Error::Wrong(reason.to_owned());
         let leaf = leaf(chain.as_bytes()).ok_or_else(|| wrong("it can't be read"))?;
         let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|_| wrong("it can't be read"))?;

@@ -1,6 +1,7 @@
 //! The controller: keeps what is there as the resources say.
 //!
-//! [`acme`] gets certificates for those that ask for them, [`addresses`] gives Services of type LoadBalancer their address, [`gateway`]
+//! [`acme`] gets certificates for those that ask for them, [`addresses`] gives
+//! Services of type LoadBalancer their address, [`gateway`]
 //! gives Gateways such a Service and their status, [`ingress`] tells each Ingress where it is reached, [`instance`] tells how an app is,
 //! [`serving`] lets kubelets have certificates, and `tenancy` makes workspaces
 //! what they have to be. Each watches and acts for

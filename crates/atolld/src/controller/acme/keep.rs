@@ -1,5 +1,8 @@
 //! What is kept in the cluster: the account, what was tried, and certificates.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use acme::account::{Account, Credentials};
