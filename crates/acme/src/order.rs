@@ -108,7 +108,6 @@ async fn carry(
     (publisher, published): (&dyn Publisher, &mut Vec<Challenge>),
     within: Duration,
 ) -> Result<Issued, Error> {
-    let fail = |error| refused(error, &account.retry_after);
     let names: Vec<Identifier> = hosts.iter().cloned().map(Identifier::Dns).collect();
     let mut order = begin(account, &names).await?;
     let result = prove(account, hosts, proof, (&mut order, publisher, published), within).await;
@@ -139,7 +138,8 @@ async fn take_back(order: &mut Order) -> bool {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let Ok(mut authorization) = authorization else { continue };
-        if authorization.status == AuthorizationStatus::Valid {
+        // The library remembers how it was when it was first looked at.
+        if authorization.refresh().await.is_ok() && authorization.status == AuthorizationStatus::Valid {
             proven = true;
             if let Err(error) = authorization.deactivate().await {
                 tracing::warn!(%error, "what was proven to an authority was not taken back");

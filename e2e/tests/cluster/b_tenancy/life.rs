@@ -327,7 +327,8 @@ fn kubectl_makes_and_deletes_a_workspace_of_ones_own() {
     assert_eq!(ready(), four, "no fifth one");
     ivy.kubectl(&["delete", "workspaces", "--all", "--wait=true", "--timeout=90s"]).ok();
     eventually("the namespace is gone", Duration::from_secs(90), || {
-        let said = cluster.kubectl(&["get", "namespace", &namespace, "--ignore-not-found", "-o", "name"]).ok();
+        let said =
+            cluster.kubectl(&["get", "namespace", &namespace, "--ignore-not-found", "-o", "name"]).ok();
         if said.is_empty() { Ok(()) } else { Err(said) }
     });
     eventually("ivy leaves", LIMIT, || {
