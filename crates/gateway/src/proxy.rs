@@ -596,6 +596,11 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return Err(error);
         }
+        // The empty frame by which HTTP/2 ends a body would be written as a chunk, and so as
+        // an end before the end: the rest would be read as the next request's begin.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         if let Some(wait) = decided.delay(body.as_ref()) {
             tokio::time::sleep(wait).await;
         }

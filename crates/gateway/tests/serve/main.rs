@@ -212,12 +212,16 @@ async fn bodies_stream_both_ways() {
             let asked = Request::builder().uri("/echo").header("host", "web.apps.test").method("POST");
             http1.send_request(asked.body(body).unwrap()).await
         };
-        let mut answer = answer.unwrap().into_body();
+        let (head, mut answer) = answer.unwrap().into_parts();
+        assert_eq!(head.status, 200, "{protocol}: {head:?}");
         check_echo(&to, &mut answer).await;
         drop(to);
         let rest = answer.collect().await.unwrap().to_bytes();
         assert!(rest.is_empty(), "{protocol}: {rest:?}");
     }
+    // Whatever came after a body was not a request.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(backend.misled.load(Ordering::SeqCst), 0, "a body ends once");
 }
 
 /// Each chunk comes back before the next one is sent.

@@ -37,6 +37,8 @@ pub fn full(text: impl Into<Bytes>) -> Body {
 pub struct Backend {
     pub address: SocketAddr,
     pub served: Arc<AtomicUsize>,
+    /// Connections on which something else came than requests.
+    pub misled: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -88,38 +90,42 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = Arc::new(AtomicUsize::new(0));
-        let count = served.clone();
+        let misled = Arc::new(AtomicUsize::new(0));
+        let (count, wrong) = (served.clone(), misled.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (count, tls) = (count.clone(), tls.clone());
+                let (count, wrong, tls) = (count.clone(), wrong.clone(), tls.clone());
                 tokio::spawn(async move {
-                    match tls {
+                    let understood = match tls {
                         None => converse(stream, name, count).await,
-                        Some(tls) => {
-                            if let Ok(stream) = tls.accept(stream).await {
-                                converse(stream, name, count).await;
-                            }
-                        }
-                    }
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => converse(stream, name, count).await,
+                            Err(_) => true,
+                        },
+                    };
+                    wrong.fetch_add(usize::from(!understood), Ordering::SeqCst);
                 });
             }
         });
-        Self { address, served, task }
+        Self { address, served, misled, task }
     }
 }
 
+/// Whether all that came were requests.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     name: &'static str,
     count: Arc<AtomicUsize>,
-) {
+) -> bool {
     let service = hyper::service::service_fn(move |request| {
         let turn = count.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, Infallible>(answer(name, turn, request).await) }
     });
     let io = TokioIo::new(stream);
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    let served =
+        hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    !served.is_err_and(|error| error.is_parse())
 }
 
 async fn answer(name: &str, turn: usize, mut request: Request<Incoming>) -> Response<Body> {
