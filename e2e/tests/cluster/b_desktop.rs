@@ -84,6 +84,8 @@ async fn journey(cluster: &Cluster) {
     browser.shows("Use small letters, digits and hyphens.").await;
     browser.fill("#workspace-name", "bea-shop").await;
     browser.click("form button[type=submit]").await;
+    // The page goes there once it is made.
+    browser.shows("you are its owner").await;
     browser.click(".dock a[href='/workspaces']").await;
     browser.find("article[aria-label=bea-shop] .state.good").await;
 
